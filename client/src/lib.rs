@@ -1,0 +1,1 @@
+//! The client library, the verifier and the ksched-client command.

@@ -1,0 +1,21 @@
+//! The pure part of ksched: no runtime, no I/O, no clock. `now` is an argument.
+//!
+//! | module | what it decides |
+//! | --- | --- |
+//! | [`cluster`] | the settings all parts of a cluster share, topic and transactional-id names |
+//! | [`message`] | what a user schedules, and its parts |
+//! | [`id`] | the id that Schedule returns |
+//! | [`envelope`] | the compact binary header a message carries inside ksched |
+//! | [`delivered`] | the readable headers a message is delivered with |
+//! | [`wheel`] | geometry of the timing wheel; where a message goes now |
+//! | [`lane`] | the due lane: what fires next, what is settled, what is committed, which copies are one |
+//! | [`jobs`] | which buckets need a drain, who should hold which job |
+//! | [`time`] | due times and delays as users write them |
+//! | [`validate`] | what is accepted from users: topics, headers, sizes, due times |
+//! | [`intake`] | the header dialects of the intake topic |
+//! | [`clock`] | when a wall clock may be believed |
+
+pub mod cluster;
+pub mod envelope;
+pub mod id;
+pub mod message;

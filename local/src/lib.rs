@@ -1,0 +1,1 @@
+//! Real Apache Kafka, etcd and our own binaries as processes on loopback.

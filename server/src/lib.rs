@@ -1,0 +1,1 @@
+//! The coordinator: takes schedules, makes jobs, keeps leases.
