@@ -19,3 +19,5 @@ pub mod cluster;
 pub mod envelope;
 pub mod id;
 pub mod message;
+pub mod wheel;
+pub mod clock;
