@@ -3,7 +3,6 @@
 //! These types live at the doors only; inside, `ksched-core` has the domain types.
 
 /// Package `ksched.v1`.
-#[expect(unreachable_pub, missing_debug_implementations, clippy::large_futures, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("ksched.v1");
 }

@@ -18,6 +18,12 @@
 pub mod cluster;
 pub mod envelope;
 pub mod id;
+pub mod jobs;
+pub mod lane;
 pub mod message;
 pub mod wheel;
 pub mod clock;
+pub mod time;
+pub mod validate;
+pub mod delivered;
+pub mod intake;

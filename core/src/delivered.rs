@@ -1,0 +1,97 @@
+//! Records on their way: how a message is stored inside ksched, and the readable
+//! headers it is delivered with.
+//!
+//! | added header | value (UTF-8) | with |
+//! | --- | --- | --- |
+//! | `ksched-id` | the id that Schedule returned | `all`, `id` |
+//! | `ksched-due` | due time, epoch ms | `all` |
+//! | `ksched-scheduled-at` | when it was scheduled, epoch ms | `all` |
+//! | `ksched-hops` | promotions through the wheel | `all` |
+//! | `__sm_mh_timestamp` | when it was scheduled, epoch ms | stamps |
+//! | `__sm_job_id` | name of the lane job that fired it, `lane/0` | stamps |
+//! | `__sm_worker_timestamp` | when it was fired, epoch ms | stamps |
+//! | `__sm_message_hopcount` | promotions through the wheel | stamps |
+//!
+//! The stamps are the earlier system's. They are added when the cluster says so
+//! and to messages that came in with that system's headers.
+
+use crate::{
+    cluster::{Cluster, DeliveredHeaders},
+    envelope::{self, DecodeError, Envelope},
+    message::{Content, Header},
+};
+
+/// Why a record on one of our topics is none of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotStored {
+    #[error("first header is not {}", envelope::NAME)]
+    NoEnvelope,
+    #[error("{0}")]
+    Envelope(#[from] DecodeError),
+}
+
+/// The record that stands for a message inside ksched: the user's content with
+/// the envelope as its first header.
+pub fn store(envelope: &Envelope, user: Content) -> Content {
+    let mut stored = user;
+    stored.headers.insert(0, Header::new(envelope::NAME, envelope.encode()));
+    stored
+}
+
+/// Reads the envelope of a stored record.
+///
+/// # Errors
+/// The record was not made by [`store`], or by a newer ksched.
+pub fn read_envelope(stored: &Content) -> Result<Envelope, NotStored> {
+    let first = stored.headers.first().filter(|header| &*header.name == envelope::NAME);
+    let bytes = first.and_then(|header| header.value.as_ref()).ok_or(NotStored::NoEnvelope)?;
+    Ok(Envelope::decode(bytes)?)
+}
+
+/// Splits a stored record into its envelope and the user's content. No payload
+/// is copied.
+///
+/// # Errors
+/// As [`read_envelope`].
+pub fn split(stored: Content) -> Result<(Envelope, Content), NotStored> {
+    let envelope = read_envelope(&stored)?;
+    let mut user = stored;
+    user.headers.remove(0);
+    Ok((envelope, user))
+}
+
+/// The record that reaches the target: the user's content, with our headers
+/// behind the user's own. `fired_at_ms` is the fire time.
+pub fn deliver(
+    cluster: &Cluster,
+    envelope: &Envelope,
+    lane: u16,
+    user: Content,
+    fired_at_ms: i64,
+) -> Content {
+    let mut delivered = user;
+    let headers = &mut delivered.headers;
+    headers.reserve(8);
+    let scheduled_at_ms = envelope.scheduled_at_us.div_euclid(1_000);
+    let mut add = |name: &str, value: String| headers.push(Header::new(name, value));
+    match cluster.delivered_headers {
+        DeliveredHeaders::All => {
+            add("ksched-id", envelope.id(lane).to_string());
+            add("ksched-due", envelope.due_ms.to_string());
+            add("ksched-scheduled-at", scheduled_at_ms.to_string());
+            add("ksched-hops", envelope.hops.to_string());
+        }
+        DeliveredHeaders::Id => add("ksched-id", envelope.id(lane).to_string()),
+        DeliveredHeaders::None => {}
+    }
+    if cluster.compat_stamps || envelope.stamps {
+        add("__sm_mh_timestamp", scheduled_at_ms.to_string());
+        add("__sm_job_id", format!("lane/{lane}"));
+        add("__sm_worker_timestamp", fired_at_ms.to_string());
+        add("__sm_message_hopcount", envelope.hops.to_string());
+    }
+    delivered
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! The HTTP door: `/metrics`, `/healthz`, `/readyz`, and what a process adds.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use tokio::{
+    net::{TcpListener, lookup_host},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{metrics::Metrics, readiness::Readiness};
+
+/// Which addresses may be bound while there is no TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exposure {
+    #[default]
+    LoopbackOnly,
+    /// The operator said `--insecure`.
+    Anywhere,
+}
+
+/// An address was not bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("{address} is not an address of this machine: {source}")]
+    Resolve { address: String, source: io::Error },
+    #[error("{address} is not on loopback, and without TLS that is refused; --insecure allows it")]
+    Exposed { address: String },
+    #[error("cannot listen on {address}: {source}")]
+    Bind { address: String, source: io::Error },
+}
+
+/// A name server that does not answer must not hold a start up for ever.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long open connections may take to end after the shutdown (hyper #4170).
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Listens on `HOST:PORT`; port 0 takes a free one.
+///
+/// # Errors
+/// The name is unknown, the address is taken, or it is open to others while
+/// `exposure` keeps to loopback.
+pub async fn bind(address: &str, exposure: Exposure) -> Result<TcpListener, BindError> {
+    let named = || address.to_owned();
+    let resolved = timeout(RESOLVE_TIMEOUT, lookup_host(address)).await;
+    let resolved: Vec<SocketAddr> = resolved
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|source| BindError::Resolve { address: named(), source })?
+        .collect();
+    if exposure == Exposure::LoopbackOnly && !resolved.iter().all(|a| a.ip().is_loopback()) {
+        return Err(BindError::Exposed { address: named() });
+    }
+    TcpListener::bind(&resolved[..]).await.map_err(|source| BindError::Bind { address: named(), source })
+}
+
+/// The three paths that every process serves.
+pub fn router(metrics: &Metrics, readiness: &Readiness) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz).with_state(readiness.clone()))
+        .route("/metrics", get(exposition).with_state(metrics.clone()))
+}
+
+/// Serves until the token is cancelled, then for a few seconds more at most.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
+    let end = shutdown.clone().cancelled_owned();
+    let server = axum::serve(listener, router).with_graceful_shutdown(end);
+    tokio::select! {
+        ended = server.into_future() => ended,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN_TIMEOUT).await } => Ok(()),
+    }
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
+    match readiness.is_ready() {
+        true => (StatusCode::OK, "ready\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, readiness.complaints()),
+    }
+}
+
+async fn exposition(State(metrics): State<Metrics>) -> impl IntoResponse {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match metrics.encode() {
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::metrics::CoordinatorMetrics;
+
+    async fn fetch(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn serves_metrics_and_readiness_until_told_to_stop() {
+        let metrics = Metrics::new("coordinator-1", "0.1.0");
+        let coordinator = CoordinatorMetrics::register(&metrics);
+        coordinator.scheduled.inc_by(7);
+        let readiness = Readiness::waiting_for(&["kafka"]);
+        let listener = bind("127.0.0.1:0", Exposure::LoopbackOnly).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, router(&metrics, &readiness), shutdown.clone()));
+
+        assert!(fetch(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        let answer = fetch(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("kafka: not reached yet"), "{answer}");
+        readiness.fine("kafka");
+        assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(fetch(address, "/metrics").await.contains("ksched_scheduled_total 7\n"));
+
+        shutdown.cancel();
+        served.await.unwrap().unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn binds_in_the_open_only_when_told_to() {
+        let refused = bind("0.0.0.0:0", Exposure::LoopbackOnly).await;
+        assert!(matches!(refused, Err(BindError::Exposed { .. })));
+        assert!(bind("0.0.0.0:0", Exposure::Anywhere).await.is_ok());
+        assert!(bind("localhost:0", Exposure::LoopbackOnly).await.is_ok());
+    }
+}

@@ -1,0 +1,77 @@
+//! What every job does when a transaction does not end well: start over from the
+//! committed positions with new producers (design §4.2).
+
+use std::time::Duration;
+
+use ksched_kafka::{Error, Log, TransactionError};
+use tracing::warn;
+
+use crate::{
+    job::{Control, Outcome},
+    node::Node,
+};
+
+/// How an attempt ended before its time.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// A newer holder exists.
+    Fenced,
+    /// The outcome is unknown or cannot be trusted: build everything anew.
+    Unclean(String),
+    /// Nothing that this holder can mend.
+    Failed(String),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Fenced => Self::Fenced,
+            Error::Unavailable(reason) => Self::Unclean(reason),
+            Error::Unknown(_) | Error::Refused(_) | Error::Unreadable(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<TransactionError> for Ended {
+    fn from(error: TransactionError) -> Self {
+        match error {
+            TransactionError::Fenced => Self::Fenced,
+            TransactionError::Refused(_) | TransactionError::Unclean(_) => Self::Unclean(error.to_string()),
+        }
+    }
+}
+
+const RECYCLE_PAUSE: Duration = Duration::from_millis(100);
+/// Before a job that failed is given back, so that it does not go round in circles.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs `attempt` until one ends cleanly. Between two the holder asks its
+/// coordinator whether the job is still its own, or two holders would fence each
+/// other for ever (design §4.1).
+pub(crate) fn until_clean<L: Log>(
+    node: &Node<L>,
+    control: &Control,
+    mut attempt: impl FnMut() -> Result<(), Ended>,
+) -> Result<(), Outcome> {
+    loop {
+        match attempt() {
+            Ok(()) => return Ok(()),
+            Err(Ended::Fenced) => {
+                node.metrics.fences_met.inc();
+                return Err(Outcome::Fenced);
+            }
+            Err(Ended::Failed(reason)) => {
+                control.nap(FAILURE_PAUSE);
+                return Err(Outcome::Failed(reason));
+            }
+            Err(Ended::Unclean(reason)) => {
+                node.metrics.producers_recycled.inc();
+                warn!(job = %control.name, %reason, "unclean: starting over from the committed positions");
+                control.nap(RECYCLE_PAUSE);
+                if !control.confirm() {
+                    return Err(Outcome::Stopped);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Intake jobs: take over records of one partition of the intake topic.
+
+use ksched_core::{delivered, intake::Intake, validate::Stamp, wheel::Inlet};
+use ksched_kafka::{Log, Record, TopicPartition};
+use ksched_proto::v1;
+use tracing::debug;
+
+use crate::{
+    dead_letter::{self, Reason},
+    drain::Places,
+    job::{Control, Outcome},
+    mover::{self, Onward, Plan, Positionless, Unfit, Until},
+    node::Node,
+};
+
+/// Runs until stopped or fenced.
+pub(crate) fn run<L: Log>(node: &Node<L>, job: &v1::Job, control: &Control) -> Outcome {
+    let plan = Plan {
+        source: TopicPartition { topic: job.topic.as_str().into(), partition: job.partition },
+        until: Until::Stopped,
+        positionless: Positionless::Alarm,
+        rest: 0.0,
+    };
+    let places = Places::new(node);
+    let mut scheduled_at_us = 0;
+    mover::run(node, control, &plan, |record, now_ms, unfit| {
+        // Strictly increasing, so that ties fire in the order of the intake topic.
+        scheduled_at_us = (now_ms * 1_000).max(scheduled_at_us + 1);
+        let stamp = Stamp { scheduled_at_us, origin: node.origin };
+        node.metrics.intake_moved.inc();
+        Some(take_over(node, &places, record, now_ms, stamp, unfit))
+    })
+}
+
+fn take_over<L: Log>(
+    node: &Node<L>,
+    places: &Places,
+    record: Record,
+    now_ms: i64,
+    stamp: Stamp,
+    unfit: Option<&Unfit>,
+) -> Onward {
+    if let Some(unfit) = unfit {
+        let reason = unfit.reason();
+        node.metrics.refused(reason.code);
+        return match unfit {
+            Unfit::Unreadable => dead_letter::of_record(node, record, &reason),
+            Unfit::Refused(_) => dead_letter::of_record_cut(node, record, &reason),
+        };
+    }
+    let intake =
+        Intake { cluster: &node.cluster, limits: &node.intake.limits, compat_zone: Some(&node.intake.zone) };
+    match intake.decode(&record.content, record.timestamp_ms, now_ms, stamp) {
+        Ok(accepted) => {
+            let place = node.cluster.geometry.route(accepted.envelope.due_ms, now_ms, accepted.lane);
+            let content = delivered::store(&accepted.envelope, accepted.content);
+            places.onward(node, place, accepted.lane, Inlet::Intake, content)
+        }
+        Err(rejected) => {
+            debug!(source = ?record.source, offset = record.offset, reason = %rejected, "intake record refused");
+            node.metrics.refused(rejected.code());
+            let reason = Reason { code: rejected.code(), text: rejected.to_string() };
+            dead_letter::of_record(node, record, &reason)
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A leased job on its own thread, and what passes between it and the session.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+        mpsc as std_mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+/// What a job thread may read and ask while it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Control {
+    pub(crate) name: Arc<str>,
+    pub(crate) fence: i64,
+    stop: Arc<AtomicBool>,
+    lease: Arc<Lease>,
+    confirms: mpsc::Sender<Confirm>,
+}
+
+/// A job thread asks whether it still holds its job.
+#[derive(Debug)]
+pub(crate) struct Confirm {
+    pub(crate) name: Arc<str>,
+    pub(crate) answer: std_mpsc::SyncSender<bool>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Its work is done (drain jobs).
+    Done { moved: u64 },
+    /// It was told to stop, and stopped between two transactions.
+    Stopped,
+    /// A newer holder exists.
+    Fenced,
+    /// It cannot go on; somebody may try again.
+    Failed(String),
+}
+
+/// A job thread's last word.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) name: Arc<str>,
+    pub(crate) fence: i64,
+    pub(crate) outcome: Outcome,
+}
+
+/// Until when the worker's lease surely lasts.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    origin: Instant,
+    /// Milliseconds since `origin`.
+    until_ms: AtomicI64,
+}
+
+impl Lease {
+    pub(crate) fn new() -> Self {
+        Self { origin: Instant::now(), until_ms: AtomicI64::new(0) }
+    }
+
+    /// A renewal asked for at `sent` was granted for `ttl`.
+    pub(crate) fn renewed(&self, sent: Instant, ttl: Duration) {
+        let until = sent.saturating_duration_since(self.origin) + ttl;
+        self.until_ms.fetch_max(until.as_millis() as i64, Ordering::AcqRel);
+    }
+
+    /// How long the lease surely lasts from now on.
+    fn left(&self) -> Duration {
+        let now = self.origin.elapsed().as_millis() as i64;
+        Duration::from_millis((self.until_ms.load(Ordering::Acquire) - now).max(0) as u64)
+    }
+}
+
+impl Control {
+    pub(crate) fn new(
+        name: Arc<str>,
+        fence: i64,
+        lease: Arc<Lease>,
+        confirms: mpsc::Sender<Confirm>,
+    ) -> Self {
+        Self { name, fence, stop: Arc::default(), lease, confirms }
+    }
+
+    /// Asks the job to stop after its current transaction.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// How long the worker's lease surely lasts: what an at-least-once lane, which
+    /// nothing else fences, must not outlive.
+    pub(crate) fn lease_left(&self) -> Duration {
+        self.lease.left()
+    }
+
+    /// Asks a coordinator whether this job is still ours, for as long as that
+    /// takes; a holder must know before it initialises producers again, or two
+    /// would fence each other for ever (design §4.1). `false`: drop the job.
+    pub(crate) fn confirm(&self) -> bool {
+        while !self.stopped() {
+            let (answer, answered) = std_mpsc::sync_channel(1);
+            let question = Confirm { name: self.name.clone(), answer };
+            if self.confirms.blocking_send(question).is_err() {
+                return false;
+            }
+            // No answer means that no coordinator has one: ask again.
+            if let Ok(held) = answered.recv_timeout(Duration::from_secs(10)) {
+                return held;
+            }
+        }
+        false
+    }
+
+    /// Sleeps, but not beyond a stop.
+    pub(crate) fn nap(&self, nap: Duration) {
+        let until = Instant::now() + nap;
+        while !self.stopped() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(Duration::from_millis(20)));
+        }
+    }
+}
+
+/// Runs `work` on a thread of its own and reports how it ended, a panic included.
+pub(crate) fn spawn(
+    control: Control,
+    ends: mpsc::Sender<Ended>,
+    work: impl FnOnce(&Control) -> Outcome + Send + 'static,
+) -> Result<(), std::io::Error> {
+    // Linux shows at most 15 bytes of a thread's name.
+    let short: String = control.name.chars().rev().take(15).collect::<Vec<_>>().into_iter().rev().collect();
+    thread::Builder::new().name(short).spawn(move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&control)));
+        let outcome = result.unwrap_or_else(|_| Outcome::Failed("job thread panicked".to_owned()));
+        // The session is gone only when the process is ending.
+        let _ = ends.blocking_send(Ended { name: control.name.clone(), fence: control.fence, outcome });
+    })?;
+    Ok(())
+}

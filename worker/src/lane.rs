@@ -1,0 +1,386 @@
+//! Lane jobs: one due lane on a thread of its own (design §5).
+//!
+//! Read what is there, take what is due, fire it in one transaction with the
+//! lane's positions, sleep until the next due time or the next record. All
+//! decisions are [`ksched_core::lane::Lane`]'s; here is only what touches Kafka.
+
+mod firing;
+mod lookup;
+
+use std::{
+    cell::OnceCell,
+    thread,
+    time::{Duration, Instant},
+};
+
+use ksched_core::{
+    cluster::INLETS,
+    delivered,
+    envelope::Envelope,
+    lane::{Arrival, Cap, Committed, Gate, Lane, Marker, Reading, Settings},
+    message::{Content, Identity},
+    wheel::Inlet,
+};
+use ksched_kafka::{Error, Log, Offset, Position, Reader, Record, TopicPartition};
+use tracing::{error, info, warn};
+
+use self::{
+    firing::{Caution, Firing},
+    lookup::Lookups,
+};
+use crate::{
+    attempt::{Ended, until_clean},
+    job::{Control, Outcome},
+    memory::{Pressure, Share},
+    mover::DOUBT_PAUSE,
+    node::Node,
+    targets::Verdict,
+};
+
+/// What a reader holds back in memory, a part of the lane's share.
+const FETCH_BYTES: usize = 8 << 20;
+/// Records read between two looks at the clock.
+const READ_AT_ONCE: usize = 1_000;
+/// From one transaction's start to the next's under load: with less, lanes on one
+/// machine only compete (traps.md, point 4).
+const PACE: Duration = Duration::from_millis(10);
+/// How long one wait for records lasts at most, and so how soon a stop is noticed.
+const WAIT_MAX: Duration = Duration::from_millis(50);
+/// Shorter waits are slept: a poll counts in whole milliseconds.
+const POLL_MIN: Duration = Duration::from_millis(2);
+/// How often positions are committed that moved with nothing to fire.
+const IDLE_COMMIT: Duration = Duration::from_secs(10);
+/// The most that one transaction fires.
+const CAP: Cap = Cap { count: 10_000, bytes: 8 << 20 };
+const CONTROL_STALLED: Duration = Duration::from_secs(30);
+
+/// A message in the lane.
+#[derive(Debug)]
+struct Held {
+    body: Body,
+    /// What the gate said of its target.
+    verdict: OnceCell<Verdict>,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Envelope and the user's content.
+    Message(Box<Envelope>, Content),
+    /// On one of our topics, yet not written by ksched, and why not.
+    Foreign(Content, String),
+}
+
+/// Runs until stopped or fenced.
+pub(crate) fn run<L: Log + Clone>(node: &Node<L>, lane: u16, control: &Control) -> Outcome {
+    let share = node.memory.share();
+    let mut caution = Caution::default();
+    let ended = until_clean(node, control, || match Holding::take_over(node, lane, control, &share)? {
+        Some(mut holding) => holding.run(&mut caution),
+        None => Ok(()),
+    });
+    ended.map_or_else(|outcome| outcome, |()| Outcome::Stopped)
+}
+
+/// One life of a lane's producers.
+struct Holding<'a, L: Log> {
+    node: &'a Node<L>,
+    control: &'a Control,
+    share: &'a Share,
+    inlets: [TopicPartition; INLETS],
+    reader: L::Reader,
+    paused: [bool; INLETS],
+    lane: Lane<Held>,
+    firing: Firing<'a, L>,
+    lookups: Lookups<L>,
+    /// When the last transaction began.
+    began_at: Instant,
+    committed_at: Instant,
+}
+
+impl<'a, L: Log + Clone> Holding<'a, L> {
+    /// The order that makes it safe (design §4.1): init a, init b, committed
+    /// positions, control partition, seek, read. `None` when stopped meanwhile.
+    fn take_over(
+        node: &'a Node<L>,
+        lane: u16,
+        control: &'a Control,
+        share: &'a Share,
+    ) -> Result<Option<Self>, Ended> {
+        let began_at = Instant::now();
+        let (due, geometry) = (node.cluster.due_topic().into(), &node.cluster.geometry);
+        let inlets = Inlet::ALL.map(|inlet| TopicPartition {
+            topic: std::sync::Arc::clone(&due),
+            partition: geometry.due_partition(lane, inlet),
+        });
+        let firing = Firing::take_over(node, lane, control, inlets.clone())?;
+        let positions = committed(node, control, &inlets)?;
+        let Some(now) = node.await_clock(control) else { return Ok(None) };
+        let mut machine = Lane::new(&positions, Settings::default(), now)
+            .map_err(|reason| Ended::Failed(format!("position of {}: {reason}", control.name)))?;
+        let mut reader = node.log.reader(FETCH_BYTES)?;
+        for marker in markers(node, &mut reader, lane)? {
+            machine.remember(marker);
+        }
+        let from: Vec<_> = inlets.iter().cloned().zip(positions.iter().map(|p| p.offset)).collect();
+        reader.assign(&from)?;
+        info!(job = %control.name, took = ?began_at.elapsed(), "lane taken over");
+        Ok(Some(Self {
+            node,
+            control,
+            share,
+            lookups: Lookups::new(node.log.clone(), inlets.clone()),
+            inlets,
+            reader,
+            paused: [false; INLETS],
+            lane: machine,
+            firing,
+            began_at,
+            committed_at: Instant::now(),
+        }))
+    }
+
+    fn run(&mut self, caution: &mut Caution) -> Result<(), Ended> {
+        while !self.control.stopped() && self.firing.may_fire() {
+            self.read(Duration::ZERO)?;
+            self.ask_and_hear();
+            let Some(now) = self.node.clock.now_ms() else {
+                thread::sleep(DOUBT_PAUSE);
+                continue;
+            };
+            if self.lane.next_due_ms().is_some_and(|due| due <= now) && self.paced() {
+                self.fire(now, caution)?;
+            } else {
+                self.commit_when_idle()?;
+                self.wait(now)?;
+            }
+        }
+        self.firing.finish(self.lane.moved())
+    }
+
+    /// Reads what is there, the first record for at most `wait`.
+    fn read(&mut self, wait: Duration) -> Result<(), Ended> {
+        self.pause_or_resume()?;
+        let mut wait = wait;
+        for _ in 0..READ_AT_ONCE {
+            let record = match self.reader.poll(wait) {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
+                Err(Error::Unreadable(record)) => *record,
+                Err(error) => return Err(error.into()),
+            };
+            wait = Duration::ZERO;
+            self.arrive(record);
+        }
+        for (inlet, partition) in Inlet::ALL.into_iter().zip(&self.inlets) {
+            let position = self.reader.position(partition)?;
+            self.lane.read_up_to(inlet, position);
+        }
+        self.node.metrics.held.set(self.lane.pending() as i64);
+        Ok(())
+    }
+
+    fn arrive(&mut self, record: Record) {
+        let Some(inlet) = Inlet::ALL.into_iter().find(|i| self.inlets[*i as usize] == record.source) else {
+            return;
+        };
+        let (offset, timestamp_ms, size) = (record.offset, record.timestamp_ms, held_bytes(&record.content));
+        let held = |body| Held { body, verdict: OnceCell::new() };
+        let arrival = match delivered::read_envelope(&record.content) {
+            Ok(envelope) => {
+                let mut user = record.content;
+                user.headers.remove(0);
+                Arrival {
+                    inlet,
+                    offset,
+                    timestamp_ms,
+                    due_ms: envelope.effective_due_ms(),
+                    scheduled_at_us: envelope.scheduled_at_us,
+                    origin: envelope.origin,
+                    identity: envelope.identity.clone(),
+                    body_hash: body_hash(&envelope, &user),
+                    size,
+                    payload: held(Body::Message(Box::new(envelope), user)),
+                }
+            }
+            Err(reason) => {
+                error!(job = %self.control.name, ?inlet, offset, %reason, "not a message of ksched: dead-lettered");
+                Arrival {
+                    inlet,
+                    offset,
+                    timestamp_ms,
+                    due_ms: timestamp_ms,
+                    scheduled_at_us: 0,
+                    origin: 0,
+                    identity: None,
+                    body_hash: 0,
+                    size,
+                    payload: held(Body::Foreign(record.content, reason.to_string())),
+                }
+            }
+        };
+        self.lane.arrive(arrival);
+    }
+
+    /// Stops reading what memory or the positions' metadata have no room for.
+    fn pause_or_resume(&mut self) -> Result<(), Ended> {
+        let pressure = self.share.pressure(self.lane.bytes());
+        let stopped = match pressure {
+            Pressure::Low => 0,
+            Pressure::High => 1,
+            Pressure::Full => INLETS,
+        };
+        for (place, inlet) in self.lane.furthest_from_due().into_iter().enumerate() {
+            let pause = match self.lane.reading(inlet) {
+                Reading::Free => place < stopped,
+                Reading::Stopped => true,
+                Reading::Needed => false,
+            };
+            let paused = &mut self.paused[inlet as usize];
+            // Between low and high nothing is resumed, or it would flutter.
+            if pause == *paused || (!pause && pressure == Pressure::High) {
+                continue;
+            }
+            *paused = pause;
+            let partition = std::slice::from_ref(&self.inlets[inlet as usize]);
+            if pause { self.reader.pause(partition)? } else { self.reader.resume(partition)? }
+        }
+        Ok(())
+    }
+
+    fn ask_and_hear(&mut self) {
+        for lookup in self.lane.lookups() {
+            self.lookups.ask(lookup);
+        }
+        for (id, answer) in self.lookups.hear() {
+            self.lane.lookup_answer(id, answer);
+        }
+    }
+
+    /// Under load a transaction begins every [`PACE`]; after a pause at once.
+    fn paced(&self) -> bool {
+        !self.firing.is_transactional() || self.began_at.elapsed() >= PACE
+    }
+
+    fn fire(&mut self, now: i64, caution: &mut Caution) -> Result<(), Ended> {
+        let cap = caution.cap(CAP);
+        let targets = &self.node.targets;
+        let firing = &self.firing;
+        let batch = self.lane.take(now, cap, |held| {
+            gate(held, |topic, partition, bytes| firing.judge(targets, caution, topic, partition, bytes))
+        });
+        let Some(batch) = batch else { return Ok(()) };
+        (self.began_at, self.committed_at) = (Instant::now(), Instant::now());
+        self.firing.fire(batch, now, caution)
+    }
+
+    fn commit_when_idle(&mut self) -> Result<(), Ended> {
+        if self.committed_at.elapsed() < IDLE_COMMIT {
+            return Ok(());
+        }
+        self.committed_at = Instant::now();
+        match self.lane.moved() {
+            Some(positions) => self.firing.commit(positions),
+            None => Ok(()),
+        }
+    }
+
+    /// Until the next due time, the pace, or the next record.
+    fn wait(&mut self, now: i64) -> Result<(), Ended> {
+        let next = self
+            .lane
+            .next_due_ms()
+            .map_or(WAIT_MAX, |due| Duration::from_millis(due.saturating_sub(now).max(0) as u64));
+        let pace = if self.paced() { Duration::ZERO } else { PACE.saturating_sub(self.began_at.elapsed()) };
+        let wait = next.max(pace).min(WAIT_MAX);
+        if wait < POLL_MIN {
+            thread::sleep(wait.max(Duration::from_micros(100)));
+            return Ok(());
+        }
+        // The rest is slept, or the poll's rounding up would make it late.
+        self.read(wait - Duration::from_millis(1))
+    }
+}
+
+/// What the gate says of a message that is due.
+fn gate(held: &Held, judge: impl FnOnce(&str, Option<i32>, usize) -> Verdict) -> Gate {
+    let verdict = held.verdict.get_or_init(|| match &held.body {
+        Body::Message(envelope, user) => {
+            judge(&envelope.target.topic, envelope.target.partition, user.size() + 16 * user.headers.len())
+        }
+        Body::Foreign(..) => Verdict::Send,
+    });
+    if *verdict == Verdict::PutOff { Gate::PutOff } else { Gate::Fire }
+}
+
+/// Content, headers' vector and their names, the boxed envelope.
+fn held_bytes(content: &Content) -> usize {
+    content.size() + content.headers.len() * 64 + size_of::<Envelope>() + 64
+}
+
+/// What a request id stands for. FNV-1a, because the hash outlives this process and
+/// the standard library's may change with its version.
+fn body_hash(envelope: &Envelope, user: &Content) -> u64 {
+    let Some(Identity::Request(_)) = envelope.identity else { return 0 };
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |part: Option<&[u8]>| {
+        // A length in front, so that parts cannot run into each other; null is none.
+        let length = part.map_or(-1, |p| p.len() as i64).to_le_bytes();
+        for byte in length.iter().chain(part.unwrap_or_default()) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    add(Some(envelope.target.topic.as_bytes()));
+    add(envelope.target.partition.map(i32::to_le_bytes).as_ref().map(|b| b.as_slice()));
+    add(Some(&envelope.due_ms.to_le_bytes()));
+    add(user.key.as_deref());
+    add(user.value.as_deref());
+    for header in &user.headers {
+        add(Some(header.name.as_bytes()));
+        add(header.value.as_deref());
+    }
+    hash
+}
+
+fn committed<L: Log>(
+    node: &Node<L>,
+    control: &Control,
+    inlets: &[TopicPartition; INLETS],
+) -> Result<[Committed; INLETS], Ended> {
+    let mut positions = node.log.committed(inlets)?.into_iter();
+    let mut all: [Committed; INLETS] = Default::default();
+    for (slot, inlet) in all.iter_mut().zip(inlets) {
+        let Some(Position { offset, metadata }) = positions.next().flatten() else {
+            error!(job = %control.name, ?inlet, "no committed position: it was lost; see docs/OPERATIONS.md");
+            return Err(Ended::Failed(format!("{inlet:?} has no committed position")));
+        };
+        *slot = Committed { offset, metadata };
+    }
+    Ok(all)
+}
+
+/// The markers of handled messages, from the lane's control partition.
+fn markers<L: Log>(node: &Node<L>, reader: &mut L::Reader, lane: u16) -> Result<Vec<Marker>, Ended> {
+    let partition = TopicPartition { topic: node.cluster.control_topic().into(), partition: i32::from(lane) };
+    let only = std::slice::from_ref(&partition);
+    let first = |offsets: Vec<i64>| offsets.into_iter().next().unwrap_or(0);
+    let (start, end) =
+        (first(node.log.offsets(only, Offset::Start)?), first(node.log.offsets(only, Offset::StableEnd)?));
+    reader.assign(&[(partition.clone(), start)])?;
+    let mut kept: std::collections::HashMap<Vec<u8>, Option<Vec<u8>>> = Default::default();
+    let began_at = Instant::now();
+    while reader.position(&partition)? < end {
+        if began_at.elapsed() > CONTROL_STALLED {
+            return Err(Ended::Unclean(format!("{partition:?} could not be read to its end at {end}")));
+        }
+        if let Some(record) = reader.poll(WAIT_MAX)?
+            && let Some(key) = record.content.key
+        {
+            kept.insert(key.to_vec(), record.content.value.map(|v| v.to_vec()));
+        }
+    }
+    let decode = |(key, value): (Vec<u8>, Option<Vec<u8>>)| {
+        let marker = Marker::decode(&key, &value?);
+        marker.inspect_err(|reason| warn!(lane, %reason, "control record is not understood")).ok()
+    };
+    Ok(kept.into_iter().filter_map(decode).collect())
+}

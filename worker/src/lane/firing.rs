@@ -1,0 +1,481 @@
+//! How a lane's batches reach Kafka: in transactions (exactly once), or without
+//! (at least once).
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use ksched_core::{
+    cluster::{Delivery, INLETS},
+    delivered,
+    envelope::Envelope,
+    lane::{Action, Batch, Cap, Committed, Entry},
+    message::{Content, Target},
+    wheel::Inlet,
+};
+use ksched_kafka::{
+    Log, Outgoing, Position, Producer, Record, Refusal, RefusalReason, TopicPartition, TransactionError,
+    Turns,
+};
+use parking_lot::{Condvar, Mutex};
+use tracing::warn;
+
+use super::{Body, Held};
+use crate::{
+    attempt::Ended,
+    clock::wall_ms,
+    dead_letter::{self, Reason},
+    drain::Places,
+    job::Control,
+    mover::Onward,
+    node::Node,
+    targets::{Refused, Targets, Verdict},
+};
+
+/// How long before its lease may end an at-least-once lane stops: nothing else
+/// keeps two of them from firing the same.
+const LEASE_MARGIN: Duration = Duration::from_millis(500);
+/// How long a message waits whose target or look-up is not ready.
+const PUT_OFF_MS: i64 = 1_000;
+
+/// How carefully the next batches are made, after records were refused.
+#[derive(Debug)]
+pub(super) struct Caution {
+    /// The most that one transaction fires.
+    count: usize,
+    /// Targets whose records fail for reasons that may pass, and until when they are put off.
+    unhealthy: Vec<(Box<str>, Instant)>,
+    /// A record that the broker refuses by itself.
+    rejected: Option<(Inlet, i64, RefusalReason)>,
+}
+
+impl Default for Caution {
+    fn default() -> Self {
+        Self { count: usize::MAX, unhealthy: Vec::new(), rejected: None }
+    }
+}
+
+impl Caution {
+    pub(super) fn cap(&self, cap: Cap) -> Cap {
+        Cap { count: cap.count.min(self.count), ..cap }
+    }
+
+    fn succeeded(&mut self) {
+        self.count = self.count.saturating_mul(2);
+        self.unhealthy.retain(|(_, until)| *until > Instant::now());
+    }
+
+    fn is_unhealthy(&self, topic: &str) -> bool {
+        self.unhealthy.iter().any(|(t, until)| **t == *topic && *until > Instant::now())
+    }
+
+    /// What a refused batch says about targets and records.
+    fn learn<L: Log>(&mut self, targets: &Targets<L>, entries: &[Entry<Held>], refusals: &[Refusal]) {
+        targets.doubt();
+        let topic = |tag: usize| match entries.get(tag).map(|e| &e.payload.body) {
+            Some(Body::Message(envelope, _)) => Some(envelope.target.topic.clone()),
+            _ => None,
+        };
+        for refusal in refusals {
+            let condemned =
+                matches!(refusal.reason, RefusalReason::UnknownTarget | RefusalReason::NotAuthorised);
+            if let (true, Some(topic)) = (condemned, topic(refusal.tag)) {
+                warn!(%topic, reason = %refusal.reason, "target refuses: its messages are dead-lettered");
+                targets.condemn(&topic, refusal.reason.to_string());
+            }
+        }
+        if let [only] = entries {
+            // Alone in its transaction, so it is this one.
+            match (refusals.first().map(|r| r.reason.clone()), topic(0)) {
+                (Some(RefusalReason::Collateral(reason)), Some(topic)) => {
+                    warn!(%topic, reason, "target takes nothing: its messages are put off");
+                    let until = Instant::now() + Duration::from_millis(PUT_OFF_MS as u64);
+                    self.unhealthy.push((topic, until));
+                }
+                (Some(reason), _) => self.rejected = Some((only.inlet, only.offset, reason)),
+                (None, _) => {}
+            }
+        }
+        // Smaller and smaller, until the one that is refused stands alone.
+        self.count = (entries.len().min(self.count) / 8).max(1);
+    }
+}
+
+/// The lane's producers, and where its batches go.
+pub(super) struct Firing<'a, L: Log> {
+    node: &'a Node<L>,
+    lane: u16,
+    control: &'a Control,
+    inlets: [TopicPartition; INLETS],
+    control_topic: String,
+    places: Places,
+    way: Way<L>,
+}
+
+enum Way<L: Log> {
+    ExactlyOnce(Box<Turns<L::Transactional>>),
+    AtLeastOnce(Box<L::Producer>, Committer),
+}
+
+impl<'a, L: Log + Clone> Firing<'a, L> {
+    /// Fences the lane's old holder. Only afterwards may positions be read.
+    pub(super) fn take_over(
+        node: &'a Node<L>,
+        lane: u16,
+        control: &'a Control,
+        inlets: [TopicPartition; INLETS],
+    ) -> Result<Self, Ended> {
+        let first = &inlets[0];
+        let producer = |turn| {
+            node.log.transactional(&node.cluster.transactional_id(&first.topic, first.partition, turn))
+        };
+        // An at-least-once lane inits them too: its predecessor may have been an
+        // exactly-once one, whose open transaction would hide its last position.
+        let mut turns = Turns::new(producer('a')?, producer('b')?);
+        turns.take_over()?;
+        let way = match node.cluster.delivery {
+            Delivery::ExactlyOnce => Way::ExactlyOnce(Box::new(turns)),
+            Delivery::AtLeastOnce => {
+                Way::AtLeastOnce(Box::new(node.log.producer()?), Committer::spawn(node.log.clone())?)
+            }
+        };
+        Ok(Self {
+            node,
+            lane,
+            control,
+            inlets,
+            control_topic: node.cluster.control_topic(),
+            places: Places::new(node),
+            way,
+        })
+    }
+
+    pub(super) fn is_transactional(&self) -> bool {
+        matches!(self.way, Way::ExactlyOnce(_))
+    }
+
+    /// Exactly-once lanes are fenced by Kafka and may always; at-least-once ones only
+    /// while nobody else can have the lane.
+    pub(super) fn may_fire(&self) -> bool {
+        self.is_transactional() || self.control.lease_left() > LEASE_MARGIN
+    }
+
+    pub(super) fn judge(
+        &self,
+        targets: &Targets<L>,
+        caution: &Caution,
+        topic: &str,
+        partition: Option<i32>,
+        bytes: usize,
+    ) -> Verdict {
+        if caution.is_unhealthy(topic) { Verdict::PutOff } else { targets.judge(topic, partition, bytes) }
+    }
+
+    /// Does what the batch says: all of it or nothing, if exactly once.
+    pub(super) fn fire(&mut self, batch: Batch<Held>, now: i64, caution: &mut Caution) -> Result<(), Ended> {
+        let rejected = caution.rejected.take();
+        match self.try_fire(&batch, rejected.as_ref(), now) {
+            Ok(()) => {
+                caution.succeeded();
+                self.observe(&batch.entries);
+                Ok(())
+            }
+            Err(TransactionError::Refused(refusals)) => {
+                caution.learn(&self.node.targets, &batch.entries, &refusals);
+                Err(TransactionError::Refused(refusals).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn try_fire(
+        &mut self,
+        batch: &Batch<Held>,
+        rejected: Option<&(Inlet, i64, RefusalReason)>,
+        now: i64,
+    ) -> Result<(), TransactionError> {
+        self.begin()?;
+        for (tag, entry) in batch.entries.iter().enumerate() {
+            let rejected =
+                rejected.filter(|(inlet, offset, _)| (*inlet, *offset) == (entry.inlet, entry.offset));
+            let Some(onward) = self.onward(entry, rejected.map(|(_, _, reason)| reason), now) else {
+                continue;
+            };
+            let Onward { topic, partition, content } = &onward;
+            self.send(tag, Outgoing { topic, partition: *partition, timestamp_ms: Some(now), content })?;
+            if entry.payload.verdict.get() == Some(&Verdict::SendAlone) {
+                self.flush(batch, now)?;
+            }
+        }
+        let deletions = batch.forgotten.iter().map(|id| (id.encode(), None));
+        let markers = batch.markers.iter().map(|marker| (marker.id.encode(), Some(marker.value())));
+        for (key, value) in deletions.chain(markers) {
+            let content =
+                Content { key: Some(key.into()), value: value.map(Into::into), headers: Vec::new() };
+            let partition = Some(i32::from(self.lane));
+            let topic = self.control_topic.clone();
+            // Beyond the entries' tags: a marker is refused only with everything else.
+            self.send(
+                usize::MAX,
+                Outgoing { topic: &topic, partition, timestamp_ms: None, content: &content },
+            )?;
+        }
+        self.flush(batch, now)?;
+        self.commit_with(&batch.positions)
+    }
+
+    /// The record that an entry becomes; `None` for copies.
+    fn onward(&self, entry: &Entry<Held>, rejected: Option<&RefusalReason>, now: i64) -> Option<Onward> {
+        let (envelope, user) = match &entry.payload.body {
+            Body::Message(envelope, user) => (envelope, user),
+            Body::Foreign(content, why) => {
+                let reason = Reason { code: "NOT_A_MESSAGE", text: why.clone() };
+                let record = Record {
+                    source: self.inlets[entry.inlet as usize].clone(),
+                    offset: entry.offset,
+                    timestamp_ms: now,
+                    content: content.clone(),
+                };
+                return Some(dead_letter::of_record(self.node, record, &reason));
+            }
+        };
+        match entry.action {
+            Action::Duplicate => {
+                self.node.metrics.duplicates_dropped.inc();
+                None
+            }
+            Action::Fire => Some(self.deliver(entry, envelope, user, rejected, now)),
+            Action::Conflict => {
+                let text = "the same request_id was used for another message".to_owned();
+                Some(self.dead_message(entry, envelope, user, &Reason { code: "REQUEST_ID_REUSED", text }))
+            }
+            Action::PutOff | Action::AwaitAnswer => Some(self.put_off(envelope, user, now)),
+            Action::ReturnToWheel => {
+                let place = self.node.cluster.geometry.route(envelope.due_ms, now, self.lane);
+                let content = delivered::store(envelope, user.clone());
+                Some(self.places.onward(self.node, place, self.lane, Inlet::Intake, content))
+            }
+        }
+    }
+
+    fn deliver(
+        &self,
+        entry: &Entry<Held>,
+        envelope: &Envelope,
+        user: &Content,
+        rejected: Option<&RefusalReason>,
+        now: i64,
+    ) -> Onward {
+        let refused = match (rejected, entry.payload.verdict.get()) {
+            (Some(reason), _) => Refused::ByBroker(reason.to_string()),
+            (None, Some(Verdict::Refuse(refused))) => refused.clone(),
+            (None, _) => {
+                let content = delivered::deliver(&self.node.cluster, envelope, self.lane, user.clone(), now);
+                let Target { topic, partition } = &envelope.target;
+                return Onward { topic: Arc::from(&**topic), partition: *partition, content };
+            }
+        };
+        let reason = Reason { code: refused.code(), text: refused.to_string() };
+        self.dead_message(entry, envelope, user, &reason)
+    }
+
+    fn dead_message(
+        &self,
+        entry: &Entry<Held>,
+        envelope: &Envelope,
+        user: &Content,
+        reason: &Reason,
+    ) -> Onward {
+        let source = &self.inlets[entry.inlet as usize];
+        dead_letter::of_message(self.node, envelope, self.lane, user.clone(), source, entry.offset, reason)
+    }
+
+    fn begin(&mut self) -> Result<(), TransactionError> {
+        match &mut self.way {
+            Way::ExactlyOnce(turns) => turns.begin(),
+            Way::AtLeastOnce(..) => Ok(()),
+        }
+    }
+
+    fn send(&mut self, tag: usize, record: Outgoing<'_>) -> Result<(), TransactionError> {
+        match &mut self.way {
+            Way::ExactlyOnce(turns) => turns.send(tag, record),
+            Way::AtLeastOnce(producer, _) => producer.send(tag, record).map_err(unclean),
+        }
+    }
+
+    /// Waits for all acknowledgements. Without a transaction only what was refused is
+    /// sent elsewhere, or one refusal would repeat the whole batch.
+    fn flush(&mut self, batch: &Batch<Held>, now: i64) -> Result<(), TransactionError> {
+        let refusals = match &mut self.way {
+            Way::ExactlyOnce(turns) => return turns.flush(),
+            Way::AtLeastOnce(producer, _) => producer.flush().map_err(unclean)?,
+        };
+        for refusal in &refusals {
+            // Without its entry it is a marker's: then only doing it all again helps.
+            let Some(entry) = batch.entries.get(refusal.tag) else {
+                return Err(TransactionError::Refused(refusals));
+            };
+            let Some(onward) = self.instead(entry, &refusal.reason, now) else { continue };
+            let Onward { topic, partition, content } = &onward;
+            self.send(
+                usize::MAX,
+                Outgoing { topic, partition: *partition, timestamp_ms: Some(now), content },
+            )?;
+        }
+        match &mut self.way {
+            Way::AtLeastOnce(producer, _) if !refusals.is_empty() => {
+                match producer.flush().map_err(unclean)? {
+                    again if again.is_empty() => Ok(()),
+                    again => Err(TransactionError::Refused(again)),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where a refused entry goes without a transaction: put off if that may help, or dead.
+    fn instead(&self, entry: &Entry<Held>, reason: &RefusalReason, now: i64) -> Option<Onward> {
+        match (&entry.payload.body, reason) {
+            (Body::Message(envelope, user), RefusalReason::Collateral(_)) => {
+                Some(self.put_off(envelope, user, now))
+            }
+            _ => self.onward(entry, Some(reason), now),
+        }
+    }
+
+    fn put_off(&self, envelope: &Envelope, user: &Content, now: i64) -> Onward {
+        let put_off = Envelope { not_before_ms: Some(now + PUT_OFF_MS), ..envelope.clone() };
+        self.places.to_lane(self.node, self.lane, Inlet::Intake, delivered::store(&put_off, user.clone()))
+    }
+
+    fn commit_with(&mut self, positions: &[Committed; INLETS]) -> Result<(), TransactionError> {
+        let positions = self.named(positions);
+        match &mut self.way {
+            Way::ExactlyOnce(turns) => turns.commit(&positions),
+            Way::AtLeastOnce(_, committer) => {
+                committer.commit(positions);
+                Ok(())
+            }
+        }
+    }
+
+    /// Commits positions that moved with nothing to fire.
+    pub(super) fn commit(&mut self, positions: [Committed; INLETS]) -> Result<(), Ended> {
+        self.begin()?;
+        Ok(self.commit_with(&positions)?)
+    }
+
+    /// The last commit of a clean stop.
+    pub(super) fn finish(&mut self, moved: Option<[Committed; INLETS]>) -> Result<(), Ended> {
+        if let Way::AtLeastOnce(_, committer) = &mut self.way {
+            committer.finish();
+        }
+        match moved {
+            Some(positions) if self.may_fire() => self.commit(positions),
+            _ => Ok(()),
+        }
+    }
+
+    fn named(&self, positions: &[Committed; INLETS]) -> Vec<(TopicPartition, Position)> {
+        let position = |c: &Committed| Position { offset: c.offset, metadata: c.metadata.clone() };
+        self.inlets.iter().cloned().zip(positions.iter().map(position)).collect()
+    }
+
+    fn observe(&self, entries: &[Entry<Held>]) {
+        let (metrics, now) = (&self.node.metrics, wall_ms());
+        for entry in entries.iter().filter(|e| e.action == Action::Fire) {
+            if let Body::Message(envelope, _) = &entry.payload.body
+                && !matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)))
+            {
+                metrics.delivered.inc();
+                metrics.lateness.observe_ms((now - envelope.due_ms) as f64);
+            }
+        }
+    }
+}
+
+fn unclean(error: ksched_kafka::Error) -> TransactionError {
+    match error {
+        ksched_kafka::Error::Fenced => TransactionError::Fenced,
+        other => TransactionError::Unclean(other.to_string()),
+    }
+}
+
+/// Commits an at-least-once lane's positions on a thread of its own, so that the
+/// lane never waits for it; of several on their way only the last counts.
+struct Committer {
+    slot: Arc<Slot>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    work: Mutex<Work>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Work {
+    positions: Option<Vec<(TopicPartition, Position)>>,
+    finished: bool,
+}
+
+/// The least time between two commits.
+const COMMIT_PACE: Duration = Duration::from_millis(100);
+
+impl Committer {
+    fn spawn<L: Log>(log: L) -> Result<Self, Ended> {
+        let slot = Arc::new(Slot::default());
+        let theirs = slot.clone();
+        let thread = thread::Builder::new()
+            .name("lane-commit".to_owned())
+            .spawn(move || theirs.run(&log))
+            .map_err(|reason| Ended::Failed(format!("no thread for commits: {reason}")))?;
+        Ok(Self { slot, thread: Some(thread) })
+    }
+
+    fn commit(&self, positions: Vec<(TopicPartition, Position)>) {
+        self.slot.work.lock().positions = Some(positions);
+        self.slot.changed.notify_one();
+    }
+
+    /// Waits until the last positions are committed.
+    fn finish(&mut self) {
+        self.slot.work.lock().finished = true;
+        self.slot.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It panics nowhere; if it did, some messages would be fired again.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Slot {
+    fn run(&self, log: &impl Log) {
+        loop {
+            let mut work = self.work.lock();
+            while work.positions.is_none() && !work.finished {
+                self.changed.wait(&mut work);
+            }
+            let Some(positions) = work.positions.take() else { return };
+            let finished = work.finished;
+            drop(work);
+            if let Err(reason) = log.commit(&positions) {
+                // The next one covers it.
+                warn!(%reason, "position was not committed: after a take-over messages may be repeated");
+            }
+            if !finished {
+                thread::sleep(COMMIT_PACE);
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The transactional move that drain and intake jobs share: read committed
+//! records of one partition, produce each further on, commit the position, all in
+//! one Kafka transaction (design §4).
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use ksched_core::message::Content;
+use ksched_kafka::{
+    Error, Log, Offset, Outgoing, Position, Reader, Record, RefusalReason, TopicPartition, TransactionError,
+    TransactionalProducer,
+};
+use tracing::{error, warn};
+
+use crate::{
+    attempt::{Ended, until_clean},
+    dead_letter::Reason,
+    job::{Control, Outcome},
+    node::Node,
+};
+
+/// Records of one transaction: bench.md's B2 moves 10,000 at a time.
+const BATCH_RECORDS: usize = 10_000;
+/// Bytes of one transaction, so that a few jobs at once stay within some tens of MiB.
+const BATCH_BYTES: usize = 4 << 20;
+/// How long a batch is filled after its first record.
+const BATCH_FILL: Duration = Duration::from_millis(10);
+const FETCH_BYTES: usize = 4 << 20;
+/// How long one look for records waits, and so how soon a stop is noticed.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+/// A captured end that is not reached in this long (an offset that vanished).
+const STALLED: Duration = Duration::from_secs(60);
+
+/// Where a record goes from here.
+#[derive(Debug)]
+pub(crate) struct Onward {
+    pub(crate) topic: Arc<str>,
+    /// `None`: any.
+    pub(crate) partition: Option<i32>,
+    pub(crate) content: Content,
+}
+
+/// Why a record cannot move on as it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// A header's name is not UTF-8; the headers from that one on are missing.
+    Unreadable,
+    /// The broker refused it where it should have gone.
+    Refused(RefusalReason),
+}
+
+impl Unfit {
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Unreadable => {
+                Reason { code: "HEADER_NAME_NOT_UTF8", text: "a header's name is not UTF-8".to_owned() }
+            }
+            Self::Refused(reason) => Reason { code: "REFUSED_BY_BROKER", text: reason.to_string() },
+        }
+    }
+}
+
+/// When a move is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// At the end of the partition as it was at the start.
+    CapturedEnd,
+    /// When told to stop.
+    Stopped,
+}
+
+/// What to do when the partition has no committed position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Positionless {
+    /// All before the log's start is reclaimed, so nothing is lost or repeated.
+    FromStart,
+    /// Somebody must decide from where to go on (design §4.7).
+    Alarm,
+}
+
+/// What is moved, how, and at which pace.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) source: TopicPartition,
+    pub(crate) until: Until,
+    pub(crate) positionless: Positionless,
+    /// Pause after each transaction, as a share of the time it took.
+    pub(crate) rest: f64,
+}
+
+/// Moves records until done, stopped or fenced. `decide` is told why the broker
+/// refused a record before, if it did, and must then send it elsewhere.
+pub(crate) fn run<L: Log>(
+    node: &Node<L>,
+    control: &Control,
+    plan: &Plan,
+    mut decide: impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
+) -> Outcome {
+    let (mut moved, mut unfit) = (0, HashMap::new());
+    let ended =
+        until_clean(node, control, || attempt(node, control, plan, &mut moved, &mut unfit, &mut decide));
+    match ended {
+        Ok(()) if control.stopped() => Outcome::Stopped,
+        Ok(()) => Outcome::Done { moved },
+        Err(outcome) => outcome,
+    }
+}
+
+/// One life of a producer: take-over, then transactions until something is unclean.
+fn attempt<L: Log>(
+    node: &Node<L>,
+    control: &Control,
+    plan: &Plan,
+    moved: &mut u64,
+    unfit: &mut HashMap<i64, Unfit>,
+    decide: &mut impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
+) -> Result<(), Ended> {
+    let source = &plan.source;
+    // The order that makes it safe (design §4.1): init, committed position, seek, read.
+    let id = node.cluster.transactional_id(&source.topic, source.partition, 'a');
+    let mut producer = node.log.transactional(&id)?;
+    producer.init()?;
+    let start = start_position(node, control, plan)?;
+    let end = match plan.until {
+        Until::CapturedEnd => single(node.log.offsets(std::slice::from_ref(source), Offset::StableEnd)?)?,
+        Until::Stopped => i64::MAX,
+    };
+    let mut reader = node.log.reader(FETCH_BYTES)?;
+    reader.assign(&[(source.clone(), start)])?;
+    let (mut committed, mut progressed_at) = (start, Instant::now());
+    while !control.stopped() && committed < end {
+        let batch = read_batch(&mut reader, unfit)?;
+        let position = reader.position(source)?.max(committed);
+        if position == committed {
+            if plan.until == Until::CapturedEnd && progressed_at.elapsed() > STALLED {
+                return Err(Ended::Unclean(format!("no record of {source:?} between {committed} and {end}")));
+            }
+            continue;
+        }
+        let Some(now) = node.await_clock(control) else { return Ok(()) };
+        let began_at = Instant::now();
+        *moved += transact(&mut producer, plan, batch, position, now, unfit, decide)
+            .map_err(|broken| unclean(control, broken, unfit))?;
+        unfit.retain(|offset, _| *offset >= position);
+        (committed, progressed_at) = (position, Instant::now());
+        if plan.rest > 0.0 {
+            control.nap(began_at.elapsed().mul_f64(plan.rest));
+        }
+    }
+    Ok(())
+}
+
+fn start_position<L: Log>(node: &Node<L>, control: &Control, plan: &Plan) -> Result<i64, Ended> {
+    let source = std::slice::from_ref(&plan.source);
+    let committed = node.log.committed(source)?.pop().flatten();
+    match (committed, plan.positionless) {
+        (Some(position), _) => Ok(position.offset),
+        (None, Positionless::FromStart) => Ok(single(node.log.offsets(source, Offset::Start)?)?),
+        (None, Positionless::Alarm) => {
+            error!(job = %control.name, source = ?plan.source, "no committed position: it was lost or never made; see docs/OPERATIONS.md");
+            Err(Ended::Failed(format!("{:?} has no committed position", plan.source)))
+        }
+    }
+}
+
+fn single(offsets: Vec<i64>) -> Result<i64, Ended> {
+    offsets.into_iter().next().ok_or_else(|| Ended::Unclean("no offset answered".to_owned()))
+}
+
+fn read_batch(reader: &mut impl Reader, unfit: &mut HashMap<i64, Unfit>) -> Result<Vec<Record>, Error> {
+    let mut batch = Vec::new();
+    let (mut bytes, mut wait, mut fill_until) = (0, POLL_WAIT, None);
+    while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+        let record = match reader.poll(wait) {
+            Ok(Some(record)) => record,
+            Ok(None) => break,
+            Err(Error::Unreadable(record)) => {
+                unfit.insert(record.offset, Unfit::Unreadable);
+                *record
+            }
+            Err(error) => return Err(error),
+        };
+        bytes += record.content.size();
+        batch.push(record);
+        let until = *fill_until.get_or_insert_with(|| Instant::now() + BATCH_FILL);
+        wait = until.saturating_duration_since(Instant::now());
+    }
+    Ok(batch)
+}
+
+/// One transaction; a refusal is told with the offset it is about.
+struct Broken {
+    error: TransactionError,
+    offsets: Vec<i64>,
+}
+
+fn transact(
+    producer: &mut impl TransactionalProducer,
+    plan: &Plan,
+    batch: Vec<Record>,
+    position: i64,
+    now: i64,
+    unfit: &HashMap<i64, Unfit>,
+    decide: &mut impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
+) -> Result<u64, Broken> {
+    let offsets: Vec<i64> = batch.iter().map(|r| r.offset).collect();
+    let run = || {
+        let mut moved = 0;
+        producer.begin()?;
+        for (tag, record) in batch.into_iter().enumerate() {
+            let offset = record.offset;
+            let Some(onward) = decide(record, now, unfit.get(&offset)) else { continue };
+            let partition = onward.partition;
+            let record =
+                Outgoing { topic: &onward.topic, partition, timestamp_ms: None, content: &onward.content };
+            producer.send(tag, record)?;
+            moved += 1;
+        }
+        let position = Position { offset: position, metadata: String::new() };
+        producer.commit(&[(plan.source.clone(), position)])?;
+        Ok(moved)
+    };
+    run().map_err(|error| Broken { error, offsets })
+}
+
+/// Notes which records were refused, so that the next attempt sends them elsewhere.
+fn unclean(control: &Control, broken: Broken, unfit: &mut HashMap<i64, Unfit>) -> Ended {
+    if let TransactionError::Refused(refusals) = &broken.error {
+        // Collateral says nothing about the record itself.
+        for refusal in refusals.iter().filter(|r| !matches!(r.reason, RefusalReason::Collateral(_))) {
+            let Some(offset) = broken.offsets.get(refusal.tag) else { continue };
+            warn!(job = %control.name, offset, reason = %refusal.reason, "record refused");
+            unfit.insert(*offset, Unfit::Refused(refusal.reason.clone()));
+        }
+    }
+    broken.error.into()
+}
+
+/// How long a job waits before it looks again whether the clock may be believed.
+pub(crate) const DOUBT_PAUSE: Duration = Duration::from_millis(20);
+
+impl<L: Log> Node<L> {
+    /// The confirmed time, waiting for it; `None` when told to stop meanwhile.
+    pub(crate) fn await_clock(&self, control: &Control) -> Option<i64> {
+        loop {
+            if let Some(now) = self.clock.now_ms() {
+                return Some(now);
+            }
+            if control.stopped() {
+                return None;
+            }
+            thread::sleep(DOUBT_PAUSE);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The worker's lease and its jobs: registers, keeps the lease, takes jobs,
+//! gives them back.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::{BoxFuture, OptionFuture};
+use ksched_core::clock::Standing;
+use ksched_proto::v1;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::{Clock, wall_ms},
+    coordinator::{Coordinators, Error},
+    job::{Confirm, Control, Ended, Lease, Outcome, spawn},
+};
+
+/// Drain jobs a worker runs at once: each is two Kafka clients and a thread.
+const DRAINS_AT_ONCE: usize = 4;
+/// How long one long poll for jobs waits.
+const ACQUIRE_WAIT: Duration = Duration::from_secs(10);
+/// How long job threads have to end their transactions when the worker stops.
+const STOP_BOUND: Duration = Duration::from_secs(8);
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
+
+/// What runs a job once it is leased; the session knows no Kafka.
+pub(crate) trait Runner: Send + Sync + 'static {
+    /// Runs on the job's own thread until done, stopped or fenced.
+    fn run(&self, job: &v1::Job, control: &Control) -> Outcome;
+    /// Lanes held, for the metrics.
+    fn observe_lanes_held(&self, lanes: usize);
+}
+
+struct Held {
+    job: v1::Job,
+    control: Control,
+}
+
+/// One registration: from RegisterWorker until the lease is gone or the worker stops.
+pub(crate) struct Session<R> {
+    coordinators: Arc<Coordinators>,
+    clock: Arc<Clock>,
+    runner: Arc<R>,
+    lease: v1::WorkerLease,
+    ttl: Duration,
+    lasting: Arc<Lease>,
+    held: HashMap<Arc<str>, Held>,
+    /// Completions and releases on their way, and the jobs they are about: until
+    /// they are heard those count as held, or they would be handed to us again.
+    farewells: JoinSet<Vec<v1::HeldJob>>,
+    parting: Vec<v1::HeldJob>,
+    ends: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
+    confirms: (mpsc::Sender<Confirm>, mpsc::Receiver<Confirm>),
+    /// Asked since the last heartbeat was sent, and asked before it.
+    asked: Vec<Confirm>,
+    asked_before: Vec<Confirm>,
+}
+
+type Heartbeat = BoxFuture<'static, (Instant, Result<v1::HeartbeatResponse, Error>)>;
+type Acquire = BoxFuture<'static, Result<v1::AcquireJobsResponse, Error>>;
+
+impl<R: Runner> Session<R> {
+    pub(crate) fn new(
+        coordinators: Arc<Coordinators>,
+        clock: Arc<Clock>,
+        runner: Arc<R>,
+        lease: v1::WorkerLease,
+        ttl: Duration,
+    ) -> Self {
+        Self {
+            coordinators,
+            clock,
+            runner,
+            lease,
+            ttl,
+            lasting: Arc::new(Lease::new()),
+            held: HashMap::new(),
+            farewells: JoinSet::new(),
+            parting: Vec::new(),
+            ends: mpsc::channel(1024),
+            confirms: mpsc::channel(1024),
+            asked: Vec::new(),
+            asked_before: Vec::new(),
+        }
+    }
+
+    /// Runs until the lease is gone or `shutdown`; every job thread has ended, or
+    /// had its time, when this returns.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut beat = interval(self.ttl / 4);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(Duration::from_secs(1));
+        let mut heartbeat: Option<Heartbeat> = None;
+        let mut acquire: Option<Acquire> = None;
+        loop {
+            // A lease without a confirmed clock is of no use: wait for the first heartbeat.
+            if acquire.is_none() && self.clock.now_ms().is_some() {
+                acquire = Some(self.acquire());
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return self.leave().await,
+                _ = beat.tick() => {
+                    if heartbeat.is_none() {
+                        heartbeat = Some(self.heartbeat());
+                    }
+                }
+                _ = look.tick() => {
+                    if self.clock.look() == Standing::Doubtful && heartbeat.is_none() {
+                        warn!("own clock jumped: not firing until a coordinator confirms the time");
+                        heartbeat = Some(self.heartbeat());
+                    }
+                }
+                Some((sent, answer)) = OptionFuture::from(heartbeat.as_mut()) => {
+                    heartbeat = None;
+                    if let Err(reason) = self.heard(sent, answer) {
+                        warn!(%reason, "lease is gone: dropping every job, registering anew");
+                        return self.drop_all().await;
+                    }
+                    if !self.asked.is_empty() {
+                        heartbeat = Some(self.heartbeat());
+                    }
+                }
+                Some(answer) = OptionFuture::from(acquire.as_mut()) => {
+                    acquire = None;
+                    match answer {
+                        Ok(answer) => answer.jobs.into_iter().for_each(|job| self.begin(job)),
+                        Err(Error::LeaseGone(reason)) => {
+                            warn!(%reason, "lease is gone: dropping every job, registering anew");
+                            return self.drop_all().await;
+                        }
+                        Err(Error::Unavailable(_)) => acquire = Some(self.acquire_later()),
+                    }
+                }
+                Some(ended) = self.ends.1.recv() => {
+                    self.ended(ended);
+                    // A long poll begun when all drains were busy asks for none.
+                    acquire = None;
+                }
+                Some(confirm) = self.confirms.1.recv() => {
+                    self.asked.push(confirm);
+                    if heartbeat.is_none() {
+                        heartbeat = Some(self.heartbeat());
+                    }
+                }
+                Some(Ok(parted)) = self.farewells.join_next() => self.parting.retain(|job| !parted.contains(job)),
+            }
+        }
+    }
+
+    fn held_jobs(&self) -> Vec<v1::HeldJob> {
+        let jobs = self.held.values();
+        let jobs = jobs.map(|h| v1::HeldJob { name: h.job.name.clone(), fence: h.control.fence });
+        jobs.chain(self.parting.iter().cloned()).collect()
+    }
+
+    fn heartbeat(&mut self) -> Heartbeat {
+        self.asked_before.append(&mut self.asked);
+        let request = v1::HeartbeatRequest {
+            lease: Some(self.lease.clone()),
+            worker_time: Some(timestamp(wall_ms())),
+            held: self.held_jobs(),
+        };
+        let coordinators = self.coordinators.clone();
+        Box::pin(async move {
+            let sent = Instant::now();
+            (sent, coordinators.heartbeat(request).await)
+        })
+    }
+
+    /// `Err`: the lease is gone.
+    fn heard(&mut self, sent: Instant, answer: Result<v1::HeartbeatResponse, Error>) -> Result<(), String> {
+        let asked = std::mem::take(&mut self.asked_before);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(Error::LeaseGone(reason)) => {
+                for confirm in asked {
+                    // A job that stopped meanwhile does not listen.
+                    let _ = confirm.answer.try_send(false);
+                }
+                return Err(reason);
+            }
+            // Exactly-once lanes go on without a control plane: whoever takes over
+            // fences them, and nobody can (design §6).
+            Err(Error::Unavailable(reason)) => {
+                warn!(%reason, "no coordinator renews the lease; lanes go on");
+                // Asked again with the next beat.
+                self.asked.extend(asked);
+                return Ok(());
+            }
+        };
+        let ttl = answer.lease_ttl.and_then(|t| Duration::try_from(t).ok()).unwrap_or(self.ttl);
+        self.lasting.renewed(sent, ttl);
+        if let Some(time) = answer.coordinator_time {
+            self.compare_clocks(sent, &time);
+        }
+        for name in &answer.lost {
+            if let Some(held) = self.held.get(name.as_str()) {
+                warn!(job = %name, "job is not ours any more");
+                held.control.stop();
+            }
+        }
+        for name in &answer.give_up {
+            if let Some(held) = self.held.get(name.as_str()).filter(|h| !h.control.stopped()) {
+                info!(job = %name, "giving the job up for another worker");
+                held.control.stop();
+            }
+        }
+        for confirm in asked {
+            let held = !answer.lost.iter().any(|name| **name == *confirm.name);
+            let _ = confirm.answer.try_send(held);
+        }
+        Ok(())
+    }
+
+    fn compare_clocks(&self, sent: Instant, time: &prost_types::Timestamp) {
+        let peer_ms = time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000;
+        if self.clock.hear(sent, peer_ms) == Standing::Doubtful {
+            error!(
+                own_ms = wall_ms(),
+                coordinator_ms = peer_ms,
+                "clock differs too much from the coordinator's: giving the jobs up"
+            );
+            self.held.values().for_each(|h| h.control.stop());
+        }
+    }
+
+    fn acquire(&self) -> Acquire {
+        let draining = self.held.values().filter(|h| h.job.kind() == v1::JobKind::Drain).count();
+        let request = v1::AcquireJobsRequest {
+            lease: Some(self.lease.clone()),
+            held: self.held_jobs(),
+            free_drains: DRAINS_AT_ONCE.saturating_sub(draining) as u32,
+            wait: prost_types::Duration::try_from(ACQUIRE_WAIT).ok(),
+        };
+        let coordinators = self.coordinators.clone();
+        Box::pin(async move { coordinators.acquire(request).await })
+    }
+
+    fn acquire_later(&self) -> Acquire {
+        let acquire = self.acquire();
+        Box::pin(async move {
+            sleep(RETRY_PAUSE).await;
+            acquire.await
+        })
+    }
+
+    fn begin(&mut self, job: v1::Job) {
+        let name: Arc<str> = job.name.as_str().into();
+        // A job offered again while its old thread is ending waits for the next poll.
+        if self.held.contains_key(&name) {
+            return;
+        }
+        info!(job = %name, fence = job.fence, "job begins");
+        let control = Control::new(name.clone(), job.fence, self.lasting.clone(), self.confirms.0.clone());
+        let (runner, task) = (self.runner.clone(), job.clone());
+        if let Err(reason) = spawn(control.clone(), self.ends.0.clone(), move |c| runner.run(&task, c)) {
+            error!(job = %name, %reason, "no thread for the job: giving it back");
+            self.release(vec![v1::HeldJob { name: job.name, fence: job.fence }]);
+            return;
+        }
+        self.held.insert(name, Held { job, control });
+        self.observe();
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        self.held.remove(&ended.name);
+        self.observe();
+        let job = v1::HeldJob { name: ended.name.to_string(), fence: ended.fence };
+        match ended.outcome {
+            Outcome::Done { moved } => {
+                info!(job = %ended.name, moved, "job is done");
+                self.complete(job, moved);
+            }
+            Outcome::Stopped => {
+                info!(job = %ended.name, "job stopped");
+                self.release(vec![job]);
+            }
+            Outcome::Fenced => {
+                warn!(job = %ended.name, "fenced: a newer holder has the job");
+                self.release(vec![job]);
+            }
+            Outcome::Failed(reason) => {
+                error!(job = %ended.name, %reason, "job gave up; it is handed out again");
+                self.release(vec![job]);
+            }
+        }
+    }
+
+    fn observe(&self) {
+        let lanes = self.held.values().filter(|h| h.job.kind() == v1::JobKind::Lane).count();
+        self.runner.observe_lanes_held(lanes);
+    }
+
+    fn complete(&mut self, job: v1::HeldJob, moved: u64) {
+        let request =
+            v1::CompleteJobRequest { lease: Some(self.lease.clone()), job: Some(job.clone()), moved };
+        let coordinators = self.coordinators.clone();
+        // Unheard, the job ends with the lease or is handed out again; draining an
+        // empty bucket twice does no harm.
+        self.part(vec![job], async move { coordinators.complete(request).await });
+    }
+
+    fn release(&mut self, jobs: Vec<v1::HeldJob>) {
+        let request =
+            v1::ReleaseJobsRequest { lease: Some(self.lease.clone()), jobs: jobs.clone(), leaving: false };
+        let coordinators = self.coordinators.clone();
+        self.part(jobs, async move { coordinators.release(request).await });
+    }
+
+    fn part(
+        &mut self,
+        jobs: Vec<v1::HeldJob>,
+        call: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
+        self.parting.extend(jobs.iter().cloned());
+        self.farewells.spawn(async move {
+            if let Err(reason) = call.await {
+                warn!(%reason, ?jobs, "the end of a job was not heard");
+            }
+            jobs
+        });
+    }
+
+    /// Stops every job; their threads end after their current transaction.
+    async fn drop_all(&mut self) {
+        self.held.values().for_each(|h| h.control.stop());
+        // Nobody is left to confirm anything.
+        self.confirms.1.close();
+        self.asked.clear();
+        let all_ended = async {
+            while !self.held.is_empty() {
+                let Some(ended) = self.ends.1.recv().await else { return };
+                self.held.remove(&ended.name);
+            }
+        };
+        if timeout(STOP_BOUND, all_ended).await.is_err() {
+            let still: Vec<_> = self.held.keys().collect();
+            warn!(?still, "jobs did not stop in time; whoever takes over fences them");
+        }
+        self.held.clear();
+        self.observe();
+    }
+
+    /// A clean stop: the lanes are free for others as soon as the last transaction is committed.
+    async fn leave(mut self) {
+        let jobs = self.held_jobs();
+        info!(jobs = jobs.len(), "stopping: handing the jobs over");
+        self.drop_all().await;
+        let request = v1::ReleaseJobsRequest { lease: Some(self.lease.clone()), jobs, leaving: true };
+        if let Err(reason) = self.coordinators.release(request).await {
+            warn!(%reason, "could not say goodbye; the jobs are free when the lease ends");
+        }
+        let _ = timeout(STOP_BOUND, async { while self.farewells.join_next().await.is_some() {} }).await;
+    }
+}
+
+fn timestamp(ms: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: ms.div_euclid(1_000), nanos: (ms.rem_euclid(1_000) * 1_000_000) as i32 }
+}
