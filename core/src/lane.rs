@@ -18,6 +18,8 @@ mod marker;
 #[cfg(test)]
 mod model;
 mod staircase;
+#[cfg(test)]
+mod tests;
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 

@@ -12,6 +12,12 @@ pub struct TopicPartition {
     pub partition: i32,
 }
 
+impl std::fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
 /// A committed position: the next offset to read, and up to 4,096 bytes of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -66,9 +72,13 @@ pub enum Error {
     /// Topic or partition does not exist.
     #[error("no such topic or partition: {0}")]
     Unknown(String),
-    /// Will not pass by itself: configuration, authorisation.
+    /// Will not pass by itself: configuration, authorisation, an offset out of range.
     #[error("kafka refuses: {0}")]
     Refused(String),
+    /// Only from [`Reader::poll`]: a record with a header name that is not UTF-8, with
+    /// the headers before that one. The reader has passed it and goes on with the next.
+    #[error("record at offset {} has a header name that is not UTF-8", .0.offset)]
+    Unreadable(Box<Record>),
 }
 
 /// A record that was not appended, and why.
@@ -187,7 +197,8 @@ pub trait TransactionalProducer: Send {
     fn flush(&mut self) -> Result<(), TransactionError>;
 
     /// Commits the group's positions and the records together. `Ok` means that it
-    /// happened and that no disconnect or time-out was noted since `begin`.
+    /// happened and that no disconnect or time-out was noted since `begin`. Readers and
+    /// `offsets` see it some ms later; `committed` waits for it.
     /// After any error drop the producer.
     fn commit(&mut self, positions: &[(TopicPartition, Position)]) -> Result<(), TransactionError>;
 }

@@ -1,1 +1,27 @@
 //! Real Apache Kafka, etcd and our own binaries as processes on loopback.
+//!
+//! What `ksched local` runs, and how the end-to-end tests and the bench get real parts:
+//!
+//! - [`parts`] finds Kafka's jars and an etcd binary, or fetches them once into a cache folder;
+//! - [`process`] starts, signals and watches one process;
+//! - [`kafka`] and [`etcd`] are those two, formatted, configured and answering;
+//! - [`cluster`] puts them together with our coordinators and workers, each by name, and writes down
+//!   what runs where;
+//! - [`control`] steers it from another process, [`launch`] starts one that stays in the background.
+//!
+//! Everything here blocks; call it from `spawn_blocking` where there is a runtime. A process started here
+//! is killed by the kernel when the process that started it dies, whatever it dies of.
+
+pub mod cluster;
+pub mod control;
+mod error;
+pub mod etcd;
+mod http;
+pub mod kafka;
+pub mod launch;
+pub mod parts;
+pub mod ports;
+pub mod process;
+mod spawner;
+
+pub use error::{Error, Result};

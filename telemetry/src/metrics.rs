@@ -5,6 +5,7 @@
 //! thread.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
 };
@@ -29,6 +30,9 @@ pub struct CoordinatorMetrics {
     pub scheduled: Counter,
     pub outcome_unknown: Counter,
     pub making_jobs: Gauge,
+    pub open_drains: Gauge,
+    pub hanging_transactions: Gauge,
+    pub missing_positions: Gauge,
     refused: Family<Reason, Counter>,
     pending: Family<Level, Gauge>,
 }
@@ -121,6 +125,17 @@ impl CoordinatorMetrics {
                 "Whether this coordinator is the one that makes jobs (1) or not (0)",
                 Gauge::default(),
             ),
+            open_drains: metrics.add("open_drains", "Drain jobs that are not complete", Gauge::default()),
+            hanging_transactions: metrics.add(
+                "hanging_transactions",
+                "Partitions held up by an open transaction for 30 s: alarm",
+                Gauge::default(),
+            ),
+            missing_positions: metrics.add(
+                "missing_positions",
+                "Partitions whose committed position has vanished: alarm",
+                Gauge::default(),
+            ),
             refused: metrics.refused.clone(),
             pending: metrics.add(
                 "pending_messages",
@@ -135,9 +150,15 @@ impl CoordinatorMetrics {
         self.refused.get_or_create(&Reason { reason }).inc_by(messages);
     }
 
-    /// What waits in one level; 0 stands for the due lanes.
-    pub fn set_pending(&self, level: u32, messages: i64) {
-        self.pending.get_or_create(&Level { level }).set(messages);
+    /// What waits in each level, 0 standing for the due lanes; nothing where this
+    /// coordinator does not know.
+    pub fn set_pending(&self, by_level: &BTreeMap<u32, i64>) {
+        if by_level.is_empty() {
+            self.pending.clear();
+        }
+        for (level, messages) in by_level {
+            self.pending.get_or_create(&Level { level: *level }).set(*messages);
+        }
     }
 }
 
@@ -201,7 +222,7 @@ mod tests {
     #[test]
     fn names_and_units_are_as_prometheus_wants_them() {
         let metrics = Metrics::new("worker-1", "0.1.0");
-        CoordinatorMetrics::register(&metrics).set_pending(2, 40);
+        CoordinatorMetrics::register(&metrics).set_pending(&[(2, 40)].into());
         let worker = WorkerMetrics::register(&metrics);
         worker.lateness.observe_ms(12.0);
         worker.refused("unparsable-time");

@@ -14,7 +14,7 @@ use std::{
 };
 
 use ksched_core::{
-    cluster::INLETS,
+    cluster::{Geometry, INLETS},
     delivered,
     envelope::Envelope,
     lane::{Arrival, Cap, Committed, Gate, Lane, Marker, Reading, Settings},
@@ -50,8 +50,11 @@ const WAIT_MAX: Duration = Duration::from_millis(50);
 const POLL_MIN: Duration = Duration::from_millis(2);
 /// How often positions are committed that moved with nothing to fire.
 const IDLE_COMMIT: Duration = Duration::from_secs(10);
+/// How long a new holder reads before it fires.
+const CATCH_UP: Duration = Duration::from_secs(3);
 /// The most that one transaction fires.
 const CAP: Cap = Cap { count: 10_000, bytes: 8 << 20 };
+const FAR_AHEAD_MARGIN_MS: i64 = 60_000;
 const CONTROL_STALLED: Duration = Duration::from_secs(30);
 
 /// A message in the lane.
@@ -115,7 +118,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         let firing = Firing::take_over(node, lane, control, inlets.clone())?;
         let positions = committed(node, control, &inlets)?;
         let Some(now) = node.await_clock(control) else { return Ok(None) };
-        let mut machine = Lane::new(&positions, Settings::default(), now)
+        let mut machine = Lane::new(&positions, settings(&node.cluster.geometry), now)
             .map_err(|reason| Ended::Failed(format!("position of {}: {reason}", control.name)))?;
         let mut reader = node.log.reader(FETCH_BYTES)?;
         for marker in markers(node, &mut reader, lane)? {
@@ -140,6 +143,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
     }
 
     fn run(&mut self, caution: &mut Caution) -> Result<(), Ended> {
+        self.catch_up()?;
         while !self.control.stopped() && self.firing.may_fire() {
             self.read(Duration::ZERO)?;
             self.ask_and_hear();
@@ -155,6 +159,24 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             }
         }
         self.firing.finish(self.lane.moved())
+    }
+
+    /// Reads what is there before anything is fired, as far as memory allows and for
+    /// a bounded time: exactly once does not need it, the order of each key does.
+    fn catch_up(&mut self) -> Result<(), Ended> {
+        let ends = self.node.log.offsets(&self.inlets, Offset::StableEnd)?;
+        let began_at = Instant::now();
+        while began_at.elapsed() < CATCH_UP && !self.control.stopped() {
+            let mut behind = false;
+            for (partition, end) in self.inlets.iter().zip(&ends) {
+                behind |= self.reader.position(partition)? < *end;
+            }
+            if !behind || self.share.pressure(self.lane.bytes()) != Pressure::Low {
+                break;
+            }
+            self.read(POLL_MIN)?;
+        }
+        Ok(())
     }
 
     /// Reads what is there, the first record for at most `wait`.
@@ -299,6 +321,13 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         // The rest is slept, or the poll's rounding up would make it late.
         self.read(wait - Duration::from_millis(1))
     }
+}
+
+/// A record is far ahead if no slot of level 1 that was open could hold it, by a
+/// minute's margin for clocks. Fixed by the geometry, as it must be for the cluster's life.
+fn settings(geometry: &Geometry) -> Settings {
+    let far_ahead_ms = FAR_AHEAD_MARGIN_MS + geometry.lease_ttl_ms + 3 * geometry.slot_width_ms;
+    Settings { far_ahead_ms, ..Settings::default() }
 }
 
 /// What the gate says of a message that is due.

@@ -17,7 +17,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 fn main() -> ExitCode {
     let command = settings::command(NAME, "Leases jobs of a ksched cluster and runs them", VERSION, SETTINGS);
     let matches = command.get_matches();
-    let mut given = Given::gather(SETTINGS, &matches, std::env::vars());
+    let mut given = Given::gather(SETTINGS, &matches, settings::environment());
     let config = match (Config::read(&mut given), settings::task(&matches)) {
         (Err(mistakes), _) => {
             eprintln!("{mistakes}");

@@ -278,8 +278,9 @@ impl World {
 
     fn ladder(&mut self, rungs: i64, heed: bool) -> Check {
         for rung in 0..rungs {
-            self.schedule(0, -rung, 1, Who::Plain);
-            self.schedule(0, -rung, 0, Who::Plain);
+            let due_in = -rung - 1_000 * self.appended.len() as i64;
+            self.schedule(0, due_in, 1, Who::Plain);
+            self.schedule(0, due_in, 0, Who::Plain);
             self.read(0, usize::MAX, heed);
             self.take(Cap { count: 1, bytes: 0 }, 0, Outcome::Committed)?;
         }
@@ -502,4 +503,37 @@ fn the_judge_sees_forgotten_markers() {
 #[test]
 fn the_judge_sees_lookups_that_find_nothing() {
     assert!(verdict(Sabotage::BlindLookups).contains("fired against scheduled"));
+}
+
+/// More steps than the metadata has room for, and holders that come and go before they
+/// have read what the last one had read.
+#[test]
+fn a_full_staircase_stays_within_its_limit_and_gets_free_again() {
+    let one = Cap { count: 1, bytes: 0 };
+    let run = || -> Check {
+        let mut world = World::new(Sabotage::None);
+        // Keeps the offset where it is.
+        world.schedule(0, 140, 0, Who::Plain);
+        world.ladder(120, true)?;
+        for _ in 0..100 {
+            let due_in = -1_000 * world.appended.len() as i64;
+            world.schedule(0, due_in, 0, Who::Plain);
+        }
+        world.read(0, usize::MAX, true);
+        world.take(one, 0, Outcome::Committed)?;
+        world.ladder(400, true)?;
+        prop_assert_eq!(world.holder.lane.reading(Inlet::Direct), Reading::Stopped);
+        prop_assert_eq!(world.holder.lane.reading(Inlet::Promoted), Reading::Free);
+        let steps = Staircase::decode(&world.committed[0].metadata).unwrap().steps();
+        prop_assert!(steps >= 100, "{} steps", steps);
+        for count in 0..100 {
+            world.take_over(0);
+            world.read(0, 241 + count, true);
+            world.take(one, 0, Outcome::Committed)?;
+        }
+        prop_assert_eq!(world.holder.lane.reading(Inlet::Direct), Reading::Needed);
+        prop_assert_eq!(world.holder.lane.next_due_ms(), None);
+        world.finish()
+    };
+    run().unwrap();
 }

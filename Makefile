@@ -1,0 +1,60 @@
+# Every target installs what this machine lacks and says what that is (scripts/install-parts).
+#
+#   make demo    a scheduler in one process, a short run of messages, and the proof that none was lost
+#   make test    everything .ci/run runs but the checks below
+#   make check   format, clippy, cargo-deny, documentation, walls between crates
+#   make local   real Kafka, real etcd, coordinators and workers: ARGS="--workers 3"
+#   make bench   a measured run against such a cluster: ARGS="--rate 5000 --duration 60s"
+#
+# Builds and downloads are kept under ~/.cache/ksched (KSCHED_CACHE), so that a second run is quick.
+
+SHELL := /bin/bash
+XDG_CACHE_HOME ?= $(HOME)/.cache
+KSCHED_CACHE ?= $(XDG_CACHE_HOME)/ksched
+CARGO_TARGET_DIR ?= $(KSCHED_CACHE)/target
+export KSCHED_CACHE CARGO_TARGET_DIR
+export PATH := $(KSCHED_CACHE)/bin:$(PATH)
+
+BIN := $(CARGO_TARGET_DIR)/debug
+RELEASE := $(CARGO_TARGET_DIR)/release
+BENCH_DIR := $(KSCHED_CACHE)/bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check local bench
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
+
+demo:
+	@scripts/install-parts build
+	cargo build --locked -p ksched-standalone
+	$(BIN)/ksched dev --demo $(ARGS)
+
+# Binaries and tests in one build, so that they share what they depend on; the end-to-end tests run the binaries.
+test:
+	@scripts/install-parts test
+	cargo build --locked --workspace --bins --tests
+	cargo test --locked --workspace --no-fail-fast $(ARGS)
+
+check:
+	@scripts/install-parts check
+	cargo fmt --all --check
+	scripts/check-seams
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+	cargo deny --locked check bans licenses sources
+
+local:
+	@scripts/install-parts test
+	cargo build --locked --workspace --bins
+	$(BIN)/ksched local up --coordinators 2 --workers 3 $(ARGS)
+
+# A cluster of its own, gone afterwards whatever the outcome.
+bench: ARGS ?= --rate 5000 --duration 60s --delays 0s..30s
+bench:
+	@scripts/install-parts test
+	cargo build --locked --release --workspace --bins
+	set -e; \
+	trap '$(RELEASE)/ksched local down --purge --dir $(BENCH_DIR)' EXIT; \
+	up=$$($(RELEASE)/ksched local up --dir $(BENCH_DIR) --coordinators 2 --workers 3 --output json); \
+	$(RELEASE)/ksched-client bench --server "$$(jq -r '.coordinators[0].grpc' <<< "$$up")" $(ARGS)

@@ -1,0 +1,199 @@
+//! The bench: an open loop from a plan made beforehand, a reader on the target,
+//! the verifier at the end.
+//!
+//! The generator sends each message at its planned time and never waits for an
+//! answer to do so; a run in which it falls behind says nothing about the
+//! scheduler and is not valid. Coordinators and brokers may go away meanwhile:
+//! the client repeats what is safe to repeat, what stays unknown is noted as
+//! unknown, and the reader goes on where it was.
+
+mod doors;
+mod ledger;
+mod live;
+pub mod payload;
+pub mod plan;
+pub mod recheck;
+mod report;
+mod table;
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use ksched_kafka::Log;
+use tokio::time::Instant;
+
+pub use self::{
+    doors::Door,
+    live::Progress,
+    payload::RunId,
+    plan::{Plan, Shape},
+    recheck::recheck,
+    report::Report,
+};
+use self::{ledger::Ledger, live::Live};
+use crate::{
+    Client, clock,
+    reader::{Since, TopicReader, Until},
+    verify::{Bounds, verify},
+};
+
+/// From making the plan's run to its first message.
+const LEAD: Duration = Duration::from_millis(200);
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_millis(200);
+/// After the last delivery, so that a second copy of it would be seen.
+const AFTER_LAST: Duration = Duration::from_millis(500);
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub shape: Shape,
+    pub door: Door,
+    /// Target topic.
+    pub topic: String,
+    /// Where plain records are scheduled; used by [`Door::Intake`].
+    pub intake_topic: String,
+    pub reading: Reading,
+    /// How long after the last due time undelivered messages are waited for.
+    pub grace: Duration,
+    pub bounds: Bounds,
+}
+
+/// Whether the run reads what it had delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// All along; the run ends when everything is delivered.
+    Live,
+    /// Not at all: the run ends when everything is scheduled. [`recheck`] judges later.
+    None,
+}
+
+/// A run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Kafka(#[from] ksched_kafka::Error),
+    #[error("{0}")]
+    Client(#[from] crate::Error),
+    /// The settings contradict each other or the limits.
+    #[error("{0}")]
+    Settings(String),
+}
+
+impl Options {
+    /// 200-byte messages of 1,000 keys by the unary door into `ksched-bench`.
+    pub fn new(rate: f64, count: u64, delays_ms: RangeInclusive<i64>, seed: u64) -> Self {
+        Self {
+            shape: Shape { seed, count, rate, delays_ms, size: 200, keys: 1_000, headers: 0 },
+            door: Door::Unary,
+            topic: "ksched-bench".to_owned(),
+            intake_topic: "SCHEDULED_MESSAGES".to_owned(),
+            reading: Reading::Live,
+            grace: Duration::from_secs(30),
+            bounds: Bounds { clock_ms: 0, late_ms: None },
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let shape = &self.shape;
+        let refuse = |why: &str| Err(Error::Settings(why.to_owned()));
+        if !(shape.rate.is_finite() && shape.rate > 0.0) {
+            return refuse("rate must be above 0");
+        }
+        if shape.count == 0 || u32::try_from(shape.count).is_err() {
+            return refuse("count must be from 1 to 4294967295");
+        }
+        if shape.size < payload::SMALLEST {
+            return Err(Error::Settings(format!("size must be at least {}", payload::SMALLEST)));
+        }
+        if shape.delays_ms.is_empty() || *shape.delays_ms.start() < 0 {
+            return refuse("delays must be a range from 0 up");
+        }
+        Ok(())
+    }
+}
+
+/// Makes a run. The target must exist; to have append lateness measured by the
+/// broker's clock, with `message.timestamp.type=LogAppendTime`. `progress` is
+/// called about five times a second.
+///
+/// # Errors
+/// Only what keeps the run from starting, and a reader that cannot go on: what
+/// goes wrong with messages is in the report.
+pub async fn run<L: Log>(
+    options: Options,
+    client: Client,
+    log: Arc<L>,
+    mut progress: impl FnMut(&Progress) + Send,
+) -> Result<Report, Error> {
+    options.check()?;
+    let shape = options.shape.clone();
+    let plan = Arc::new(blocking(move || Ok(Plan::new(shape))).await?);
+    let ledger = Arc::new(Ledger::new(plan.len()));
+    // The reader is in place before the start is chosen.
+    let live = Arc::new(Live::new(Arc::clone(&plan)));
+    let reader = match options.reading {
+        Reading::Live => Some(start_reader(Arc::clone(&log), &options.topic, Arc::clone(&live)).await?),
+        Reading::None => None,
+    };
+    let run = RunId { seed: options.shape.seed, start_ms: clock::now_ms() + LEAD.as_millis() as i64 };
+    live.begin(run);
+    let start = Instant::now() + LEAD;
+    let work = doors::Work {
+        plan: Arc::clone(&plan),
+        ledger: Arc::clone(&ledger),
+        run,
+        start,
+        topic: options.topic.clone(),
+        intake_topic: options.intake_topic.clone(),
+    };
+    let mut sending = Box::pin(doors::send(options.door, work, client, log));
+    let mut tick = tokio::time::interval(PROGRESS);
+    let generated = loop {
+        tokio::select! {
+            generated = &mut sending => break generated?,
+            _ = tick.tick() => progress(&live.progress(&ledger, start)),
+        }
+    };
+    let planned = plan.clone();
+    let last_due_ms =
+        blocking(move || Ok((0..planned.len()).map(|n| planned.due_ms(n, run.start_ms)).max())).await?;
+    let give_up_ms = last_due_ms.unwrap_or(0).max(clock::now_ms()) + options.grace.as_millis() as i64;
+    if let Some(reader) = &reader {
+        while clock::now_ms() < give_up_ms && !reader.is_finished() && !live.has_all(&ledger) {
+            tick.tick().await;
+            progress(&live.progress(&ledger, start));
+        }
+        tokio::time::sleep(AFTER_LAST).await;
+    }
+    progress(&live.progress(&ledger, start));
+    blocking(move || {
+        if let Some(reader) = reader {
+            reader.stop()?;
+        }
+        let observed = live.take();
+        let planned = ledger.planned(&plan, run);
+        let verification = verify(&planned, &observed.records, options.bounds);
+        Ok(Report::new(&options, run, verification, &planned, &observed, generated))
+    })
+    .await
+}
+
+async fn start_reader<L: Log>(log: Arc<L>, topic: &str, live: Arc<Live>) -> Result<TopicReader, Error> {
+    let topic = topic.to_owned();
+    blocking(move || {
+        Ok(TopicReader::start(log, &topic, Since::End, Until::Stopped, move |received| {
+            live.take_in(received)
+        })?)
+    })
+    .await
+}
+
+/// Runs what blocks on a thread where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Settings("the program is ending".to_owned())),
+    }
+}

@@ -1,0 +1,162 @@
+//! The generator: sends each message at its planned time by one of the doors.
+
+mod batch;
+mod intake;
+mod stream;
+mod unary;
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use ksched_kafka::Log;
+use serde::Serialize;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Error,
+    ledger::Ledger,
+    payload::{self, RunId},
+    plan::Plan,
+    report::Generated,
+};
+use crate::{Client, Message};
+
+/// The timer of the runtime has whole milliseconds: what falls due meanwhile is
+/// sent together.
+const TICK: Duration = Duration::from_millis(1);
+
+/// The way messages are scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Door {
+    /// One call a message.
+    Unary,
+    /// One call for what is to be sent at about the same time.
+    Batch,
+    /// One stream for all.
+    Stream,
+    /// Plain records on the intake topic.
+    Intake,
+}
+
+impl FromStr for Door {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "unary" => Ok(Self::Unary),
+            "batch" => Ok(Self::Batch),
+            "stream" => Ok(Self::Stream),
+            "intake" => Ok(Self::Intake),
+            _ => Err("is none of unary, batch, stream, intake"),
+        }
+    }
+}
+
+/// What is to be sent, and where it is noted.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    pub(super) plan: Arc<Plan>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) run: RunId,
+    pub(super) start: Instant,
+    pub(super) topic: String,
+    pub(super) intake_topic: String,
+}
+
+/// Sends everything and waits until all of it is settled. How well the plan was
+/// kept, and the first refusal, if there was one.
+pub(super) async fn send<L: Log>(
+    door: Door,
+    work: Work,
+    client: Client,
+    log: Arc<L>,
+) -> Result<(Generated, Option<String>), Error> {
+    let ledger = Arc::clone(&work.ledger);
+    let pace = Pace::new(&work);
+    let generated = match door {
+        Door::Unary => unary::send(work, pace, client).await,
+        Door::Batch => batch::send(work, pace, client).await,
+        Door::Stream => stream::send(work, pace, client).await,
+        Door::Intake => intake::send(work, pace, log).await?,
+    };
+    Ok((generated, ledger.first_refusal()))
+}
+
+impl Work {
+    /// The message of this number, noted as sent.
+    fn message(&self, number: u64) -> Message {
+        let content = payload::content(&self.plan, self.run, number);
+        self.ledger.sends(number);
+        let mut message =
+            Message::new(self.topic.as_str()).due_ms(self.plan.due_ms(number, self.run.start_ms));
+        if let Some(key) = content.key {
+            message = message.key(key);
+        }
+        if let Some(value) = content.value {
+            message = message.value(value);
+        }
+        for header in content.headers {
+            message = match header.value {
+                Some(value) => message.header(header.name, value),
+                None => message.null_header(header.name),
+            };
+        }
+        message
+    }
+}
+
+/// Says which messages are to be sent when, and notes how late they are.
+struct Pace {
+    plan: Arc<Plan>,
+    start: Instant,
+    next: u64,
+    worst_lag: Duration,
+    last_at: Option<Instant>,
+}
+
+impl Pace {
+    fn new(work: &Work) -> Self {
+        Self {
+            plan: Arc::clone(&work.plan),
+            start: work.start,
+            next: 0,
+            worst_lag: Duration::ZERO,
+            last_at: None,
+        }
+    }
+
+    /// Waits until there is something to send: the numbers, at most `limit` of them.
+    async fn due(&mut self, limit: u64) -> Option<std::ops::Range<u64>> {
+        if self.next == self.plan.len() {
+            return None;
+        }
+        loop {
+            let elapsed = Instant::now().checked_duration_since(self.start);
+            let upto = elapsed.map_or(0, |elapsed| self.plan.sent_within(elapsed));
+            if upto > self.next {
+                return Some(self.next..upto.min(self.next.saturating_add(limit)));
+            }
+            let at = self.start + self.plan.send_in(self.next);
+            sleep_until(at.max(Instant::now() + TICK)).await;
+        }
+    }
+
+    /// Notes that these were handed over just now.
+    fn sent(&mut self, numbers: &std::ops::Range<u64>) {
+        self.next = numbers.end;
+        let now = Instant::now();
+        let planned_at = self.start + self.plan.send_in(numbers.start);
+        self.worst_lag = self.worst_lag.max(now.saturating_duration_since(planned_at));
+        self.last_at = Some(now);
+    }
+
+    fn generated(&self) -> Generated {
+        // Counted from the planned start, so that a late start counts as well.
+        let took = self.last_at.map_or(Duration::ZERO, |last| last.saturating_duration_since(self.start));
+        Generated {
+            planned_s: self.plan.duration().as_secs_f64(),
+            took_s: took.as_secs_f64(),
+            worst_lag_ms: self.worst_lag.as_secs_f64() * 1000.0,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! One call for what is to be sent within some milliseconds.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
+
+use super::{Pace, Work};
+use crate::{Client, bench::report::Generated};
+
+/// Messages gather this long, as they would in a caller that schedules in batches.
+const GATHER: Duration = Duration::from_millis(5);
+const LARGEST: u64 = 1_000;
+/// Calls at once.
+const IN_FLIGHT: usize = 4_000;
+
+pub(super) async fn send(work: Work, mut pace: Pace, client: Client) -> Generated {
+    let work = Arc::new(work);
+    let room = Arc::new(Semaphore::new(IN_FLIGHT));
+    let mut calls = JoinSet::new();
+    while let Some(numbers) = pace.due(LARGEST).await {
+        // Never closed, so there always is a permit in the end.
+        let permit = Arc::clone(&room).acquire_owned().await;
+        let (batch, task_work, client) = (numbers.clone(), Arc::clone(&work), client.clone());
+        calls.spawn(async move {
+            let messages = batch.clone().map(|number| task_work.message(number)).collect();
+            let results = Box::pin(client.batch(messages)).await;
+            for (number, result) in batch.zip(&results) {
+                task_work.ledger.settles(number, result.as_ref().map(|_| ()));
+            }
+            drop(permit);
+        });
+        pace.sent(&numbers);
+        while calls.try_join_next().is_some() {}
+        if numbers.end - numbers.start < LARGEST {
+            sleep(GATHER).await;
+        }
+    }
+    while calls.join_next().await.is_some() {}
+    pace.generated()
+}

@@ -1,0 +1,109 @@
+//! `bench`: a seeded run, judged at its end.
+
+use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ksched_client::{
+    bench::{self, Door, Options, Progress, Reading, Report},
+    kafka,
+};
+
+use crate::{
+    connection::{KafkaArguments, ServerArguments},
+    output::{self, Failure, Format},
+    plan::{PlanArguments, span},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    plan: PlanArguments,
+    /// Decides the plan; chosen and told if absent.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// unary, batch, stream or intake.
+    #[arg(long, default_value = "unary")]
+    door: Door,
+    /// Partitions of the target if it has to be made.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
+    /// How long after the last due time undelivered messages are waited for.
+    #[arg(long, default_value = "30s", value_parser = span)]
+    grace: Duration,
+    /// Only schedules: `verify` judges later.
+    #[arg(long)]
+    no_read: bool,
+    #[command(flatten)]
+    server: ServerArguments,
+    #[command(flatten)]
+    kafka: KafkaArguments,
+    #[arg(long, value_enum, default_value = "table")]
+    output: Format,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let client = arguments.server.client()?;
+    let log = arguments.kafka.connect(&arguments.server).await?;
+    let intake_topic = match arguments.door {
+        Door::Intake => client.cluster().await?.cluster.unwrap_or_default().intake_topic,
+        Door::Unary | Door::Batch | Door::Stream => String::new(),
+    };
+    let options = Options {
+        shape: arguments.plan.shape(seed)?,
+        door: arguments.door,
+        topic: arguments.plan.topic.clone(),
+        intake_topic,
+        reading: if arguments.no_read { Reading::None } else { Reading::Live },
+        grace: arguments.grace,
+        bounds: arguments.plan.bounds(),
+    };
+    let (topic, partitions, admin) = (options.topic.clone(), arguments.partitions, Arc::clone(&log));
+    let made = tokio::task::spawn_blocking(move || kafka::make_target(&admin, &topic, partitions));
+    made.await.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
+    output::note(&format!("seed {seed}"));
+    let bar = bar(options.shape.count);
+    let report = Box::pin(bench::run(options, client, log, |progress| show(&bar, progress))).await;
+    bar.finish_and_clear();
+    conclude(&report?, arguments.output)
+}
+
+/// Drawn on a terminal only.
+fn bar(count: u64) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(count), target);
+    if let Ok(style) = ProgressStyle::with_template("{elapsed} [{bar:30}] {pos}/{len} delivered  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: &Progress) {
+    bar.set_position(progress.delivered);
+    let Progress { sent, acknowledged, visible_ms, .. } = progress;
+    bar.set_message(if visible_ms.p50.is_finite() {
+        format!(
+            "sent {sent}, acknowledged {acknowledged}, p50 {:.1} p99 {:.1} ms",
+            visible_ms.p50, visible_ms.p99
+        )
+    } else {
+        format!("sent {sent}, acknowledged {acknowledged}")
+    });
+}
+
+/// Prints a report; whether it is valid is the exit code.
+pub(crate) fn conclude(report: &Report, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => output::json(report)?,
+        Format::Table => output::write(report.table().as_bytes())?,
+    }
+    for problem in &report.problems {
+        output::note(&format!("not valid: {problem}"));
+    }
+    if report.valid { Ok(()) } else { Err(Failure::Verification) }
+}

@@ -1,0 +1,83 @@
+//! The `ksched-client` command: data on stdout, all else on stderr.
+
+mod bench;
+mod cluster;
+mod connection;
+mod output;
+mod plan;
+mod schedule;
+mod tail;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use self::output::Failure;
+
+/// Schedules messages for Kafka topics and looks at what became of them.
+///
+/// Exit codes: 0 done, 1 failed for a reason that may pass, 2 wrong usage or refused
+/// input, 3 not found or already fired, 4 verification failed.
+#[derive(Debug, Parser)]
+#[command(name = "ksched-client", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Schedules a message, or each line of the input.
+    Schedule(schedule::Arguments),
+    /// Shows a topic's records as they come, with their lateness.
+    Tail(tail::Arguments),
+    /// Lists the workers and what they hold.
+    Workers(cluster::Arguments),
+    /// Lists the jobs and who holds them.
+    Jobs(cluster::Arguments),
+    /// Schedules a seeded plan of messages, reads what is delivered, judges it.
+    Bench(bench::Arguments),
+    /// Judges an earlier run of bench by what is on the topic.
+    Verify(verify::Arguments),
+    /// Prints a completion script.
+    Completions { shell: clap_complete::Shell },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::exit(Err(Failure::MayPass(error.to_string()))),
+    };
+    let result = runtime.block_on(run(arguments.command));
+    // A blocking call that still hangs must not keep the program.
+    runtime.shutdown_background();
+    output::exit(result)
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Schedule(arguments) => Box::pin(schedule::run(arguments)).await,
+        Command::Tail(arguments) => Box::pin(tail::run(arguments)).await,
+        Command::Workers(arguments) => Box::pin(cluster::workers(arguments)).await,
+        Command::Jobs(arguments) => Box::pin(cluster::jobs(arguments)).await,
+        Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,
+        Command::Verify(arguments) => Box::pin(verify::run(arguments)).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "ksched-client", &mut script);
+            output::write(&script)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

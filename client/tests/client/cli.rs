@@ -1,0 +1,98 @@
+//! The command: arguments, exit codes, what goes to stdout.
+
+use std::process::{Command, Output};
+
+use crate::stub::Stub;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ksched-client"))
+        .args(arguments)
+        .env_remove("KSCHED_SERVER")
+        .env_remove("KSCHED_KAFKA")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("runs")
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    let wrong: [&[&str]; 14] = [
+        &[],
+        &["no-such-command"],
+        &["schedule", "payload"],
+        &["schedule", "--topic", "t", "payload"],
+        &["schedule", "--topic", "t", "--delay", "1s", "--at", "1795000000000", "payload"],
+        &["schedule", "--topic", "t", "--delay", "five", "payload"],
+        &["schedule", "--topic", "t", "--delay", "-1s", "payload"],
+        &["schedule", "--topic", "t", "--at", "2023-02-30T00:00:00Z", "payload"],
+        &["schedule", "--topic", "t", "--at", "1795000000", "payload"],
+        &["schedule", "--topic", "t", "--delay", "1s", "--header", "nameless", "payload"],
+        &["schedule", "--topic", "t", "--delay", "1s", "--server", "http://there:1", "payload"],
+        &["bench", "--delays", "30s..1s", "--kafka", "127.0.0.1:1"],
+        &["bench", "--door", "back", "--kafka", "127.0.0.1:1"],
+        &["verify", "--topic", "t", "--kafka", "127.0.0.1:1"],
+    ];
+    for arguments in wrong {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn completions_go_to_stdout() {
+    let output = run(&["completions", "bash"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("ksched-client"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schedule_prints_id_and_due_time() {
+    let server = Stub::new(|_, _| Ok(())).start().await;
+    let address = server.address();
+    let arguments = ["--server", &address, "--output", "json", "--header", "a=b", "--header", "a=c"];
+    let schedule = ["schedule", "--topic", "orders", "--at", "1795000000250", "--key", "k1", "payload"];
+    let output = tokio::task::spawn_blocking({
+        let all: Vec<String> = schedule.iter().chain(&arguments).map(|s| (*s).to_owned()).collect();
+        move || run(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    let output = output.await.expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!(line, serde_json::json!({"id": "id-0", "due_time": "2026-11-18T11:06:40.250Z"}));
+    let seen = server.seen.lock();
+    let names: Vec<_> = seen[0].headers.iter().map(|h| h.name.as_str()).collect();
+    assert_eq!(names, ["a", "a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_line_is_a_message_in_its_order() {
+    let server = Stub::new(|_, request| match &request.record_value {
+        Some(ksched_proto::v1::schedule_request::RecordValue::Value(value)) if value == "bad" => {
+            Err(tonic::Status::invalid_argument("no"))
+        }
+        _ => Ok(()),
+    });
+    let server = server.start().await;
+    let file = std::env::temp_dir().join(format!("ksched-lines-{}", std::process::id()));
+    std::fs::write(&file, "one\nbad\n\nfour").expect("writes");
+    let (address, path) = (server.address(), file.display().to_string());
+    let output = tokio::task::spawn_blocking(move || {
+        run(&["schedule", "--topic", "t", "--delay", "9s", "--lines", "--file", &path, "--server", &address])
+    });
+    let output = output.await.expect("runs");
+    std::fs::remove_file(file).expect("removes");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("line 2:"), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 3);
+    assert_eq!(server.seen.lock().len(), 4, "an empty line is a message with an empty value");
+}
+
+#[test]
+fn an_absent_coordinator_is_a_reason_that_may_pass() {
+    // Nothing listens there; the answer comes at once for calls that cannot connect,
+    // but they are repeated, so the bound is in the client's settings: use `bench`
+    // with a Kafka that is not there instead of waiting for it.
+    let output = run(&["tail", "t", "--kafka", "127.0.0.1:1", "-X", "socket.timeout.ms=1000"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}

@@ -1,0 +1,169 @@
+//! A transactional producer. Four things decide whether it is fast (traps.md,
+//! rust-rdkafka): `retry.backoff.ms` and two producers in turn (1, `config`,
+//! `turns`), a condvar instead of `flush` (2, `deliveries`), nothing in flight when
+//! commit is called (3, here), and not too many transactions (4, the lane).
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    TopicPartitionList,
+    consumer::ConsumerGroupMetadata,
+    error::{KafkaError, RDKafkaErrorCode as Code},
+    producer::Producer as _,
+};
+
+use super::{
+    config::Settings,
+    failure, list,
+    queue::{Client, NotTaken, Queue, call_error},
+};
+use crate::log::{Error, Outgoing, Position, TopicPartition, TransactionError, TransactionalProducer};
+
+/// Fencing waits for the end of the old holder's transaction; 50–500 ms is usual.
+const INIT_LIMIT: Duration = Duration::from_secs(20);
+/// A little more than `message.timeout.ms`, after which librdkafka settles a record.
+const FLUSH_LIMIT: Duration = Duration::from_secs(9);
+const OFFSETS_LIMIT: Duration = Duration::from_secs(8);
+/// A commit that takes longer than the transaction may live has no outcome we could trust.
+const COMMIT_LIMIT: Duration = Duration::from_secs(10);
+/// How long a delivery event may take to be released after its callback.
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
+const RELEASE_NAP: Duration = Duration::from_micros(50);
+
+/// A producer for one transactional id, its log watched (design §4.2).
+pub struct Transactional {
+    queue: Queue,
+    group: ConsumerGroupMetadata,
+    /// `notes.count()` at the last begin.
+    noted: u64,
+}
+
+impl std::fmt::Debug for Transactional {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transactional").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+impl Transactional {
+    pub(super) fn new(
+        settings: &Settings,
+        transactional_id: &str,
+        group: ConsumerGroupMetadata,
+    ) -> Result<Self, Error> {
+        let queue = Queue::new(&settings.transactional(transactional_id))?;
+        Ok(Self { queue, group, noted: 0 })
+    }
+
+    /// An error if the client has logged a disconnect or a time-out since the last begin.
+    fn check_notes(&self) -> Result<(), TransactionError> {
+        if self.queue.notes.count() == self.noted {
+            return Ok(());
+        }
+        Err(TransactionError::Unclean(format!("noted: {}", self.queue.notes.last())))
+    }
+
+    /// What became of the records if not all were acknowledged.
+    fn check_deliveries(&self) -> Result<(), TransactionError> {
+        let undelivered = self.queue.deliveries.take_undelivered();
+        if undelivered.is_empty() {
+            return Ok(());
+        }
+        if self.is_fenced() || undelivered.iter().any(|each| failure::is_fenced(each.code)) {
+            return Err(TransactionError::Fenced);
+        }
+        Err(TransactionError::Refused(self.queue.explain(&undelivered)))
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.queue.fatal().is_some_and(|(code, _)| failure::is_fenced(code))
+    }
+
+    /// An error of a transaction call. Refused records come first: they are the cause.
+    fn ended(&self, doing: &str, error: &KafkaError) -> TransactionError {
+        if let Err(cause) = self.check_deliveries() {
+            return cause;
+        }
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        if self.is_fenced() || failure::is_fenced(code) {
+            return TransactionError::Fenced;
+        }
+        TransactionError::Unclean(format!("{doing}: {error} ({code:?})"))
+    }
+
+    fn client(&self) -> Result<&Client, TransactionError> {
+        self.queue.client().map_err(|error| TransactionError::Unclean(error.to_string()))
+    }
+
+    /// Trap 3: `commit_transaction` first flushes, and if anything is still queued it
+    /// polls in steps of 100 ms that do not end early. The last delivery event may not
+    /// be released yet when the condvar wakes us.
+    fn wait_for_release(&self) -> Result<(), TransactionError> {
+        let client = self.client()?;
+        let deadline = Instant::now() + RELEASE_LIMIT;
+        while client.in_flight_count() > 0 && Instant::now() < deadline {
+            thread::sleep(RELEASE_NAP);
+        }
+        Ok(())
+    }
+}
+
+impl TransactionalProducer for Transactional {
+    fn init(&mut self) -> Result<(), Error> {
+        let client = self.queue.client()?;
+        client.init_transactions(INIT_LIMIT).map_err(|error| call_error(&self.queue, &error))?;
+        self.noted = self.queue.notes.count();
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), TransactionError> {
+        // Log lines come through the event queue: one of the last transaction may have
+        // come after its commit returned. The other producer's turn lay between.
+        self.check_notes()?;
+        self.noted = self.queue.notes.count();
+        self.client()?.begin_transaction().map_err(|error| self.ended("begin", &error))
+    }
+
+    fn send(&mut self, tag: usize, record: Outgoing<'_>) -> Result<(), TransactionError> {
+        match self.queue.send(tag, record) {
+            Ok(()) => Ok(()),
+            Err(NotTaken::Full) => Err(TransactionError::Unclean("queue stays full".to_owned())),
+            Err(NotTaken::Closed(code)) => {
+                // The transaction has failed already: give purged records time to be reported.
+                self.queue.settle(RELEASE_LIMIT);
+                self.check_deliveries()?;
+                if self.is_fenced() {
+                    return Err(TransactionError::Fenced);
+                }
+                Err(TransactionError::Unclean(format!("send: {code}")))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), TransactionError> {
+        let settled = self.queue.settle(FLUSH_LIMIT);
+        self.check_deliveries()?;
+        if settled {
+            return Ok(());
+        }
+        Err(TransactionError::Unclean("records were not acknowledged in time".to_owned()))
+    }
+
+    fn commit(&mut self, positions: &[(TopicPartition, Position)]) -> Result<(), TransactionError> {
+        self.flush()?;
+        self.wait_for_release()?;
+        let client = self.client()?;
+        if !positions.is_empty() {
+            let offsets: TopicPartitionList = list::of_positions(positions)
+                .map_err(|error| TransactionError::Unclean(error.to_string()))?;
+            client
+                .send_offsets_to_transaction(&offsets, &self.group, OFFSETS_LIMIT)
+                .map_err(|error| self.ended("send offsets", &error))?;
+        }
+        client.commit_transaction(COMMIT_LIMIT).map_err(|error| self.ended("commit", &error))?;
+        // A clean return proves nothing (design §4.2).
+        self.check_notes()
+    }
+}

@@ -1,0 +1,53 @@
+//! Making a topic that is not the cluster's own: a bench's or a test's target.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    admin::{NewTopic, TopicReplication},
+    error::RDKafkaErrorCode as Code,
+};
+
+use crate::{
+    librdkafka::{Librdkafka, admin::Admin, error_of},
+    log::{Error, Log as _},
+};
+
+/// Until a topic just made is known to the brokers asked.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Makes a topic with the broker's default replication and these settings
+/// (`message.timestamp.type` and so on) and waits until it can be seen. Whether it
+/// was made: one that is there already is left as it is. Blocks.
+///
+/// # Errors
+/// Those of the log.
+pub fn create(
+    log: &Librdkafka,
+    name: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) -> Result<bool, Error> {
+    if log.topic(name)?.is_some() {
+        return Ok(false);
+    }
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+    let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+    let answers = Admin::wait(log.admin()?.client()?.create_topics([&topic], &Admin::options()))?;
+    let made = match answers.into_iter().next() {
+        Some(Ok(_)) => true,
+        Some(Err((_, Code::TopicAlreadyExists))) => false,
+        Some(Err((name, code))) => return Err(error_of(code, &name)),
+        None => return Err(Error::Unavailable("no answer about the topic".to_owned())),
+    };
+    let deadline = Instant::now() + VISIBLE_WITHIN;
+    while log.topic(name)?.is_none() {
+        if Instant::now() >= deadline {
+            return Err(Error::Unavailable("the topic just made is not visible".to_owned()));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(made)
+}

@@ -1,0 +1,341 @@
+//! The cluster's topics: creating them at first start, judging them at every start.
+//!
+//! Everything here blocks. Retention must never decide the life of an undelivered
+//! message (design §3), and a position that is not there must mean that it was lost
+//! (design §4.7): so topics of ours must have the right settings or nothing starts,
+//! and position 0 is committed for every partition as it is made.
+
+mod spec;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use ksched_core::cluster::Cluster;
+use rdkafka::{
+    Offset as RdOffset,
+    admin::{ConfigResource, NewTopic, ResourceSpecifier, TopicReplication},
+    error::RDKafkaErrorCode as Code,
+};
+
+use self::spec::{Kind, Rule, Spec};
+use crate::{
+    librdkafka::{
+        Librdkafka,
+        admin::{Admin, Existing},
+    },
+    log::{self, Log, Offset, Position, TopicPartition},
+};
+
+/// Until topics just made are known everywhere.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(30);
+/// Below this, positions of idle partitions vanish too soon (design §4.7).
+const OFFSETS_RETENTION_MIN: Duration = Duration::from_secs(30 * 24 * 3600);
+/// An intake topic that keeps records for less loses them in a longer outage.
+const INTAKE_RETENTION_MIN_MS: i64 = 24 * 3600 * 1000;
+
+/// What may be chosen when topics are made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    pub replication: Replication,
+    pub intake_start: IntakeStart,
+}
+
+/// How many copies topics are made with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replication {
+    /// Three, or as many as there are brokers.
+    #[default]
+    Auto,
+    Factor(u16),
+}
+
+/// Where an intake topic that existed before ksched is read from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IntakeStart {
+    #[default]
+    End,
+    Earliest,
+}
+
+/// Why the topics are not fit for use.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// Everything that is wrong, not only the first thing.
+    #[error("topics are not as they must be: {}", join(.0))]
+    Wrong(Vec<Wrong>),
+}
+
+/// One thing that is wrong with a topic of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    #[error("{topic} does not exist")]
+    Missing { topic: String },
+    #[error("{topic} has {found} partitions instead of {expected}")]
+    Partitions { topic: String, found: i32, expected: i32 },
+    #[error("{topic} has {name}={found} instead of {expected}")]
+    Setting { topic: String, name: &'static str, found: String, expected: String },
+}
+
+/// Something an operator should know of; nothing is lost yet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    #[error(
+        "the brokers drop positions unused for {minutes} minutes (offsets.retention.minutes); 43200 or more is advised"
+    )]
+    OffsetsRetention { minutes: u64 },
+    #[error("intake topic {topic} has {name}={found}: records not yet taken in may be deleted")]
+    IntakeRetention { topic: String, name: &'static str, found: String },
+}
+
+fn join(wrong: &[Wrong]) -> String {
+    wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// What was found or done.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    /// Names of topics made.
+    pub created: Vec<String>,
+    pub warnings: Vec<Warning>,
+}
+
+/// For the first start of a cluster: makes the topics that are not there, commits the
+/// first position of every partition that has none, and verifies all. May be called
+/// again after it failed half-way, but not later: then a missing position is a loss.
+pub fn prepare(log: &Librdkafka, cluster: &Cluster, options: Options) -> Result<Prepared, Error> {
+    let specs = spec::topics(cluster);
+    let existing = Existing::read(log)?;
+    let missing: Vec<&Spec> = specs.iter().filter(|spec| !existing.topics.contains_key(&spec.name)).collect();
+    let created = create(log, &missing, replication(options, existing.brokers.len()))?;
+    wait_until_visible(log, &specs)?;
+    let warnings = verify(log, cluster)?;
+    for spec in &specs {
+        let first = match (spec.kind, options.intake_start) {
+            (Kind::Control | Kind::Output, _) => continue,
+            (Kind::Messages, _) => First::WhereNothingEverWas,
+            (Kind::Intake, IntakeStart::End) if !created.contains(&spec.name) => First::End,
+            (Kind::Intake, _) => First::Start,
+        };
+        first_positions_patiently(log, spec, first)?;
+    }
+    Ok(Prepared { created, warnings })
+}
+
+/// Verifies that the topics are there and as they must be.
+pub fn verify(log: &Librdkafka, cluster: &Cluster) -> Result<Vec<Warning>, Error> {
+    let specs = spec::topics(cluster);
+    let existing = Existing::read(log)?;
+    let settings = topic_settings(log, &specs, &existing)?;
+    let mut wrong = Vec::new();
+    let mut warnings = Vec::new();
+    for spec in &specs {
+        let Some(&found) = existing.topics.get(&spec.name) else {
+            wrong.push(Wrong::Missing { topic: spec.name.clone() });
+            continue;
+        };
+        let ours = matches!(spec.kind, Kind::Messages | Kind::Control);
+        if ours && found != spec.partitions {
+            let topic = spec.name.clone();
+            wrong.push(Wrong::Partitions { topic, found, expected: spec.partitions });
+        }
+        if let Some(settings) = settings.get(&spec.name) {
+            wrong.extend(wrong_settings(spec, settings));
+            if spec.kind == Kind::Intake {
+                warnings.extend(intake_warnings(spec, settings));
+            }
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Error::Wrong(wrong));
+    }
+    warnings.extend(existing.brokers.first().and_then(|&broker| offsets_warning(log, broker)));
+    Ok(warnings)
+}
+
+/// Frees what lies before these offsets; each must be at most the committed position.
+/// Kafka refuses it for compacted topics.
+pub fn delete_records(log: &Librdkafka, before: &[(TopicPartition, i64)]) -> Result<(), log::Error> {
+    if before.is_empty() {
+        return Ok(());
+    }
+    let list =
+        crate::librdkafka::offsets_list(before.iter().map(|(at, offset)| (at, RdOffset::Offset(*offset))))?;
+    let answer = Admin::wait(log.admin()?.client()?.delete_records(&list, &Admin::options()))?;
+    let partitions: Vec<TopicPartition> = before.iter().map(|(at, _)| at.clone()).collect();
+    crate::librdkafka::check_each(&answer, &partitions)
+}
+
+fn replication(options: Options, brokers: usize) -> u16 {
+    match options.replication {
+        Replication::Auto => u16::try_from(brokers.clamp(1, 3)).unwrap_or(1),
+        Replication::Factor(factor) => factor,
+    }
+}
+
+/// Makes topics; the names of those that were not there.
+fn create(log: &Librdkafka, specs: &[&Spec], replication: u16) -> Result<Vec<String>, log::Error> {
+    if specs.is_empty() {
+        return Ok(Vec::new());
+    }
+    // One copy may be away without stopping writes, but a write is never on one alone.
+    let in_sync = replication.saturating_sub(1).max(1).to_string();
+    let topics: Vec<NewTopic<'_>> = specs
+        .iter()
+        .map(|spec| {
+            let copies = TopicReplication::Fixed(i32::from(replication));
+            let topic =
+                NewTopic::new(&spec.name, spec.partitions, copies).set("min.insync.replicas", &in_sync);
+            spec.settings.iter().fold(topic, |topic, setting| topic.set(setting.name, &setting.value))
+        })
+        .collect();
+    let answers = Admin::wait(log.admin()?.client()?.create_topics(&topics, &Admin::options()))?;
+    let mut created = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(name) => created.push(name),
+            // Another coordinator was quicker.
+            Err((_, Code::TopicAlreadyExists)) => {}
+            Err((name, code)) => return Err(crate::librdkafka::error_of(code, &name)),
+        }
+    }
+    Ok(created)
+}
+
+fn wait_until_visible(log: &Librdkafka, specs: &[Spec]) -> Result<(), log::Error> {
+    let deadline = Instant::now() + VISIBLE_WITHIN;
+    loop {
+        let existing = Existing::read(log)?;
+        if specs.iter().all(|spec| existing.topics.contains_key(&spec.name)) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(log::Error::Unavailable("topics just made are not visible".to_owned()));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What the first position of a partition is that has none.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    /// 0 where nothing was ever appended. Elsewhere a position was lost, and whoever
+    /// reads the partition decides (design §4.7).
+    WhereNothingEverWas,
+    Start,
+    End,
+}
+
+/// A partition just made may have no leader yet that knows of it.
+fn first_positions_patiently(log: &Librdkafka, spec: &Spec, first: First) -> Result<(), log::Error> {
+    let deadline = Instant::now() + VISIBLE_WITHIN;
+    loop {
+        match first_positions(log, spec, first) {
+            Err(log::Error::Unavailable(why)) if Instant::now() < deadline => {
+                tracing::debug!(topic = spec.name, why, "first positions, again");
+                thread::sleep(Duration::from_millis(100));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn first_positions(log: &Librdkafka, spec: &Spec, first: First) -> Result<(), log::Error> {
+    let topic: Arc<str> = spec.name.as_str().into();
+    let count = log.topic(&spec.name)?.map_or(0, |info| info.partitions);
+    let all: Vec<_> =
+        (0..count).map(|partition| TopicPartition { topic: topic.clone(), partition }).collect();
+    let committed = log.committed(&all)?;
+    let without: Vec<_> =
+        all.into_iter().zip(committed).filter(|(_, found)| found.is_none()).map(|(at, _)| at).collect();
+    let which = match first {
+        First::WhereNothingEverWas => Offset::End,
+        First::Start => Offset::Start,
+        First::End => Offset::StableEnd,
+    };
+    let offsets = log.offsets(&without, which)?;
+    let positions: Vec<_> = without
+        .into_iter()
+        .zip(offsets)
+        .filter(|(_, offset)| !matches!(first, First::WhereNothingEverWas) || *offset == 0)
+        .map(|(at, offset)| (at, Position { offset, metadata: String::new() }))
+        .collect();
+    log.commit(&positions)
+}
+
+fn topic_settings(
+    log: &Librdkafka,
+    specs: &[Spec],
+    existing: &Existing,
+) -> Result<HashMap<String, ConfigResource>, log::Error> {
+    let names: Vec<&str> = specs
+        .iter()
+        .map(|spec| spec.name.as_str())
+        .filter(|name| existing.topics.contains_key(*name))
+        .collect();
+    // librdkafka refuses to ask for nothing.
+    if names.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let answers = Admin::wait(log.admin()?.client()?.describe_configs(&asked, &Admin::options()))?;
+    // Answers come in the order of the questions.
+    names
+        .into_iter()
+        .zip(answers)
+        .map(|(name, answer)| match answer {
+            Ok(settings) => Ok((name.to_owned(), settings)),
+            Err(code) => Err(crate::librdkafka::error_of(code, name)),
+        })
+        .collect()
+}
+
+fn wrong_settings(spec: &Spec, found: &ConfigResource) -> Vec<Wrong> {
+    let wrong = |setting: &spec::Setting| {
+        // A broker that does not tell a setting does not have it.
+        let value = found.get(setting.name)?.value.as_deref()?;
+        let right = match setting.rule {
+            Rule::Exactly => value == setting.value,
+            Rule::AtLeast => value.parse::<i64>().ok()? >= setting.value.parse::<i64>().ok()?,
+            Rule::Free => true,
+        };
+        (!right).then(|| Wrong::Setting {
+            topic: spec.name.clone(),
+            name: setting.name,
+            found: value.to_owned(),
+            expected: setting.value.clone(),
+        })
+    };
+    spec.settings.iter().filter_map(wrong).collect()
+}
+
+fn intake_warnings(spec: &Spec, found: &ConfigResource) -> Vec<Warning> {
+    let value = |name: &str| found.get(name).and_then(|entry| entry.value.as_deref()?.parse::<i64>().ok());
+    let warn = |name: &'static str, found: i64| Warning::IntakeRetention {
+        topic: spec.name.clone(),
+        name,
+        found: found.to_string(),
+    };
+    let by_time = value("retention.ms").filter(|ms| (0..INTAKE_RETENTION_MIN_MS).contains(ms));
+    let by_size = value("retention.bytes").filter(|bytes| *bytes >= 0);
+    by_time
+        .map(|ms| warn("retention.ms", ms))
+        .into_iter()
+        .chain(by_size.map(|b| warn("retention.bytes", b)))
+        .collect()
+}
+
+/// A broker that may not be asked, or does not tell, is not warned about.
+fn offsets_warning(log: &Librdkafka, broker: i32) -> Option<Warning> {
+    let client = log.admin().ok()?.client().ok()?;
+    let answers =
+        Admin::wait(client.describe_configs(&[ResourceSpecifier::Broker(broker)], &Admin::options())).ok()?;
+    let settings = answers.into_iter().next()?.ok()?;
+    let minutes: u64 = settings.get("offsets.retention.minutes")?.value.as_deref()?.parse().ok()?;
+    (minutes * 60 < OFFSETS_RETENTION_MIN.as_secs()).then_some(Warning::OffsetsRetention { minutes })
+}

@@ -1,0 +1,310 @@
+//! Kafka, etcd, coordinators and workers, each a process with a name.
+
+mod binaries;
+mod description;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use self::binaries::Role;
+pub(crate) use self::description::Record;
+pub use self::description::{Coordinator, Description, Entry, Worker};
+use crate::{
+    Error, Result,
+    etcd::{self, Etcd},
+    kafka::{self, Kafka},
+    parts::Progress,
+    ports::Ports,
+    process::Process,
+};
+
+/// How long a coordinator or worker may take to hand over and end before it is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// What the cluster consists of and how its parts are set. What is `None` is left to the part's own default.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// One or three.
+    pub brokers: u16,
+    pub coordinators: u16,
+    pub workers: u16,
+    /// Fixed heap of each Kafka node, as `-Xmx` takes it.
+    pub kafka_heap: Option<String>,
+    /// Broker properties that win over ours.
+    pub kafka_properties: Vec<(String, String)>,
+    /// Where `ksched-server` and `ksched-worker` are; else beside the running program.
+    pub bin_dir: Option<PathBuf>,
+    pub geometry: Geometry,
+    /// `exactly-once` or `at-least-once`.
+    pub delivery: Option<String>,
+    /// Of each worker, such as `256MiB`.
+    pub memory_limit: Option<String>,
+    /// Added to every coordinator's command line.
+    pub coordinator_args: Vec<String>,
+    /// Added to every worker's command line.
+    pub worker_args: Vec<String>,
+    /// Added to the environment of single processes, by their names.
+    pub env: BTreeMap<String, Vec<(String, String)>>,
+}
+
+/// The wheel's measures as the coordinator's flags take them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Geometry {
+    /// w_1, such as `4s`.
+    pub slot_width: Option<String>,
+    /// R.
+    pub ratio: Option<u32>,
+    /// K.
+    pub levels: Option<u32>,
+    /// N.
+    pub lanes: Option<u32>,
+    /// Such as `2s`.
+    pub lease_ttl: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            brokers: 1,
+            coordinators: 1,
+            workers: 1,
+            kafka_heap: None,
+            kafka_properties: Vec::new(),
+            bin_dir: None,
+            geometry: Geometry::default(),
+            delivery: None,
+            memory_limit: None,
+            coordinator_args: Vec::new(),
+            worker_args: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+}
+
+impl Options {
+    fn env_of(&self, name: &str) -> Vec<(String, String)> {
+        self.env.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// A running cluster. It can be shared between threads; dropping it kills everything and keeps the data.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: PathBuf,
+    // In the order in which they are to end.
+    workers: Vec<Role>,
+    coordinators: Vec<Role>,
+    kafka: Kafka,
+    etcd: Etcd,
+    /// Serialises the writing of `state.json`.
+    record: Mutex<()>,
+    /// Held locked as long as the cluster lives: one owner a directory.
+    _lock: fs::File,
+}
+
+impl Cluster {
+    /// Starts everything with its data under `dir` and returns when all answer as ready. What an earlier cluster
+    /// left there (data, ports) is taken up again.
+    ///
+    /// # Errors
+    /// [`Error::Taken`] if a cluster is running there; [`Error::Missing`], [`Error::Ended`], [`Error::NotReady`]
+    /// name the part that would not start.
+    pub fn start(dir: &Path, options: &Options, progress: Progress) -> Result<Self> {
+        fs::create_dir_all(dir).map_err(Error::io(format!("make {}", dir.display())))?;
+        let dir = dir.canonicalize().map_err(Error::io(format!("find {}", dir.display())))?;
+        let lock = take(&dir)?;
+        let binaries = binaries::find(options)?;
+
+        let (kafka, etcd) = start_parts(&dir, options, progress)?;
+        let mut ports = Ports::open(&dir)?;
+        let coordinators = binaries.coordinators(&dir, options, &kafka, &etcd, &mut ports)?;
+        let workers = binaries.workers(&dir, options, &kafka, &coordinators, &mut ports)?;
+        let cluster = Self { dir, workers, coordinators, kafka, etcd, record: Mutex::new(()), _lock: lock };
+        start_all(&cluster.coordinators, "coordinators", progress)?;
+        start_all(&cluster.workers, "workers", progress)?;
+        cluster.record()?;
+        Ok(cluster)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+
+    pub fn etcd(&self) -> &Etcd {
+        &self.etcd
+    }
+
+    /// `HOST:PORT` of each coordinator's gRPC door.
+    pub fn coordinators(&self) -> Vec<String> {
+        self.coordinators.iter().filter_map(Role::grpc).collect()
+    }
+
+    /// What runs where, now.
+    pub fn describe(&self) -> Description {
+        let entry = |process: &Process| Entry {
+            name: process.name().to_owned(),
+            pid: process.pid(),
+            state: process.state(),
+        };
+        Description {
+            dir: self.dir.clone(),
+            kafka: self.kafka.address(),
+            etcd: format!("http://{}", self.etcd.address()),
+            coordinators: self.coordinators.iter().map(Role::describe_coordinator).collect(),
+            workers: self.workers.iter().map(Role::describe_worker).collect(),
+            leader: None,
+            processes: self.processes().map(entry).collect(),
+        }
+    }
+
+    /// Every process in the order in which they were started.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        let ours = self.coordinators.iter().chain(&self.workers).map(Role::process);
+        self.kafka.processes().chain([self.etcd.process()]).chain(ours)
+    }
+
+    /// The process of that name.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], here and in all that take a name.
+    pub fn process(&self, name: &str) -> Result<&Process> {
+        self.processes().find(|process| process.name() == name).ok_or_else(|| Error::Unknown {
+            name: name.to_owned(),
+            known: self.processes().map(Process::name).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// `SIGKILL`; returns when it is gone.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        self.process(name)?.kill()?;
+        self.record()
+    }
+
+    /// `SIGTERM`, and `SIGKILL` if that is not heeded; returns when it is gone.
+    pub fn stop(&self, name: &str) -> Result<()> {
+        self.process(name)?.stop(STOP_WITHIN)?;
+        self.record()
+    }
+
+    /// `SIGSTOP`.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        self.process(name)?.pause()
+    }
+
+    /// `SIGCONT`.
+    pub fn resume(&self, name: &str) -> Result<()> {
+        self.process(name)?.resume()
+    }
+
+    /// Starts what has ended, on its ports and data, and returns when it answers as ready.
+    pub fn start_again(&self, name: &str) -> Result<()> {
+        if name == self.etcd.process().name() {
+            self.etcd.start_again()?;
+        } else if let Some(role) = self.coordinators.iter().chain(&self.workers).find(|role| role.is(name)) {
+            role.start()?;
+            role.wait_ready()?;
+        } else {
+            // Names everyone if it is nobody's.
+            self.process(name)?;
+            self.kafka.start_node(name)?;
+        }
+        self.record()
+    }
+
+    /// Ends it cleanly if it runs, and starts it again.
+    pub fn restart(&self, name: &str) -> Result<()> {
+        self.stop(name)?;
+        self.start_again(name)
+    }
+
+    /// Resident memory of a running process.
+    pub fn rss_bytes(&self, name: &str) -> Result<u64> {
+        self.process(name)?.rss_bytes().ok_or_else(|| Error::NotRunning { name: name.to_owned() })
+    }
+
+    /// The file to which a process writes what it has to say.
+    pub fn log(&self, name: &str) -> Result<&Path> {
+        Ok(self.process(name)?.log())
+    }
+
+    /// Ends everything in good order: workers, coordinators, then Kafka and etcd.
+    pub fn shut_down(&self) -> Result<()> {
+        for roles in [&self.workers, &self.coordinators] {
+            roles.iter().try_for_each(|role| role.process().terminate())?;
+            roles.iter().try_for_each(|role| role.process().stop(STOP_WITHIN))?;
+        }
+        self.kafka.stop().and(self.etcd.stop())
+    }
+
+    /// Writes `state.json` anew, after something started or ended.
+    pub(crate) fn record(&self) -> Result<()> {
+        let _turn = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        Record::write(self.describe())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        Record::remove(&self.dir);
+    }
+}
+
+/// The lock is the kernel's and ends with the process, however it ends.
+fn take(dir: &Path) -> Result<fs::File> {
+    let lock = fs::File::create(dir.join("lock")).map_err(Error::io("open the directory's lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Taken { dir: dir.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(Error::io("lock the directory")(error)),
+    }
+}
+
+/// Kafka and etcd side by side: Kafka's start is most of the wait.
+fn start_parts(dir: &Path, options: &Options, progress: Progress) -> Result<(Kafka, Etcd)> {
+    let mut kafka = kafka::Options {
+        brokers: options.brokers,
+        properties: options.kafka_properties.clone(),
+        env: options.env_of("kafka-1"),
+        progress,
+        ..kafka::Options::default()
+    };
+    if let Some(heap) = &options.kafka_heap {
+        kafka.heap.clone_from(heap);
+    }
+    let etcd = etcd::Options { env: options.env_of("etcd"), progress, ..etcd::Options::default() };
+    progress("starting Kafka and etcd");
+    // One after the other chooses ports and fetches parts; both only then wait.
+    let kafka = Kafka::prepare(dir, &kafka)?;
+    let etcd = Etcd::prepare(dir, &etcd)?;
+    thread::scope(|scope| {
+        let etcd_up = scope.spawn(|| etcd.start_again());
+        let kafka_up = kafka.start_again();
+        let etcd_up =
+            etcd_up.join().unwrap_or(Err(Error::Invalid("the thread that starts etcd ended early")));
+        kafka_up.and(etcd_up)
+    })?;
+    Ok((kafka, etcd))
+}
+
+fn start_all(roles: &[Role], what: &str, progress: Progress) -> Result<()> {
+    if roles.is_empty() {
+        return Ok(());
+    }
+    progress(&format!("starting {} {what}", roles.len()));
+    roles.iter().try_for_each(Role::start)?;
+    roles.iter().try_for_each(Role::wait_ready)
+}

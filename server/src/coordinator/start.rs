@@ -1,0 +1,265 @@
+//! Starting: what must be there first, and in which order.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use ksched_core::{cluster::Cluster, wheel::Inlet};
+use ksched_kafka::{
+    self as kafka, Librdkafka, Log, Offset, TopicPartition,
+    append::{Appender, Limits},
+    topics,
+};
+use ksched_telemetry::{
+    http,
+    metrics::{CoordinatorMetrics, Metrics},
+    readiness::Readiness,
+};
+use tokio::{sync::mpsc, task::JoinSet, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+use super::{Coordinator, Ended, StartError, spawn, watch};
+use crate::{
+    admin::Admin,
+    config::{Config, StoreAddress},
+    grpc,
+    job_maker::{JobMaker, membership::membership, observed::Observed, passed::open_passed},
+    leasing::{self, Leasing, Views},
+    patience::{Impatience, wait_for},
+    scheduler::{Placer, Scheduler, stamps},
+    store::{CoordinatorInfo, SettingsError, Store, etcd, memory::MemoryStore},
+};
+
+/// Buckets waiting to be told to the store; the job maker finds the rest.
+const PASSED_QUEUE: usize = 64;
+/// Calls in progress at the shutdown wait for Kafka this long.
+const LAND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The store that the settings name. An etcd may be away still.
+///
+/// # Errors
+/// The addresses make no sense, or the user is refused.
+pub async fn connect_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
+    match &config.store {
+        StoreAddress::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreAddress::Etcd { endpoints, user } => {
+            let user = user.clone().map(|(name, password)| (name, password.0));
+            let options = etcd::Options { endpoints: endpoints.clone(), user };
+            Ok(Arc::new(etcd::EtcdStore::connect(&options, &config.cluster.name).await?))
+        }
+    }
+}
+
+impl Coordinator {
+    /// Starts a coordinator. Kafka and the store may come up up to two minutes later;
+    /// `/healthz` answers from the beginning, the gRPC door opens when both are there.
+    /// Cancelling `shutdown` stops it.
+    ///
+    /// # Errors
+    /// What is missing or wrong. What was started by then is stopped.
+    pub async fn start(
+        config: Config,
+        store: Arc<dyn Store>,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        // Whatever was started ends with this if a later step fails.
+        let shutdown = shutdown.child_token();
+        let guard = shutdown.clone().drop_guard();
+        let mut tasks = JoinSet::new();
+
+        let metrics = Metrics::new(&config.name, env!("CARGO_PKG_VERSION"));
+        let counters = CoordinatorMetrics::register(&metrics);
+        let readiness = Readiness::waiting_for(&["kafka", "store"]);
+        let listener = http::bind(&config.http, config.exposure).await?;
+        let http_address = listener.local_addr()?;
+        spawn(
+            &mut tasks,
+            "http",
+            http::serve(listener, http::router(&metrics, &readiness), shutdown.clone()),
+        );
+
+        settle(&*store, &config.cluster, &shutdown).await?;
+        let log = open_log(&config)?;
+        prepare_topics(&log, &config, &shutdown).await?;
+        let cluster = Arc::new(config.cluster.clone());
+        let listener = http::bind(&config.listen, config.exposure).await?;
+        let grpc_address = listener.local_addr()?;
+        let appender = Appender::new(&log, Limits::default()).map_err(StartError::Kafka)?;
+        let (views, refresher) = leasing::views(Arc::clone(&store), &cluster);
+        spawn(&mut tasks, "view of the store", endless(refresher.run(shutdown.clone())));
+        let (passed, asked) = mpsc::channel(PASSED_QUEUE);
+        let open_passed = open_passed(Arc::clone(&store), views.clone(), asked, shutdown.clone());
+        spawn(&mut tasks, "drains asked for", endless(open_passed));
+        let placer = Placer::new(config.cluster.clone(), appender.clone(), counters.clone(), passed);
+
+        let job_leasing = Leasing::new(
+            Arc::clone(&store),
+            views.clone(),
+            Arc::clone(&cluster),
+            &config.kafka,
+            now_ms,
+            shutdown.clone(),
+        );
+        let admin = Admin::new(views.clone(), Arc::clone(&cluster), &config.kafka);
+        let health = tonic_health::server::HealthReporter::new();
+        let report = grpc::report_health(health.clone(), readiness.clone(), shutdown.clone());
+        spawn(&mut tasks, "health", endless(report));
+        let scheduler = Scheduler::new(Arc::new(placer), shutdown.clone());
+        let routes = grpc::routes(scheduler, job_leasing, admin, &health)?;
+        let serve = grpc::serve(listener, routes, shutdown.clone());
+        spawn(&mut tasks, "grpc", async move {
+            let served = serve.await;
+            let in_flight = appender.close(LAND_TIMEOUT).await;
+            if in_flight > 0 {
+                tracing::warn!(in_flight, "appends were not acknowledged before the end");
+            }
+            served
+        });
+
+        let info = CoordinatorInfo {
+            name: config.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            grpc_address: grpc_address.to_string(),
+            http_address: http_address.to_string(),
+        };
+        let background = Background { log, store, cluster, views, readiness: readiness.clone(), counters };
+        background.spawn(info, &mut tasks, &shutdown);
+
+        tracing::info!(grpc = %grpc_address, http = %http_address, name = config.name, "coordinator is up");
+        drop(guard.disarm());
+        Ok(Self { grpc_address, http_address, readiness, shutdown, tasks })
+    }
+}
+
+/// A part that only ends by the shutdown.
+async fn endless(work: impl Future<Output = ()>) -> Result<(), Infallible> {
+    work.await;
+    Ok(())
+}
+
+/// Agrees with the cluster on its settings.
+async fn settle(
+    store: &dyn Store,
+    cluster: &Cluster,
+    shutdown: &CancellationToken,
+) -> Result<(), StartError> {
+    let will_pass = |error: &SettingsError| matches!(error, SettingsError::Store(_));
+    match wait_for("the store", shutdown, will_pass, async || store.settle(cluster).await).await {
+        Ok(()) => Ok(()),
+        Err(Impatience::Failed(error)) => Err(StartError::Settings(error)),
+        Err(Impatience::Stopped) => Err(StartError::Stopped),
+    }
+}
+
+fn open_log(config: &Config) -> Result<Librdkafka, StartError> {
+    let settings = kafka::Settings {
+        bootstrap: config.kafka.clone(),
+        group: config.cluster.group(),
+        client_id: config.name.clone(),
+        properties: config.kafka_properties.clone(),
+    };
+    Librdkafka::new(settings).map_err(StartError::Kafka)
+}
+
+async fn prepare_topics(
+    log: &Librdkafka,
+    config: &Config,
+    shutdown: &CancellationToken,
+) -> Result<(), StartError> {
+    let will_pass = |error: &topics::Error| matches!(error, topics::Error::Log(kafka::Error::Unavailable(_)));
+    let attempt = async || {
+        let (log, cluster) = (log.clone(), config.cluster.clone());
+        let options = topics::Options { replication: config.replication, intake_start: config.intake_start };
+        let prepared = spawn_blocking(move || prepare_or_verify(&log, &cluster, options)).await;
+        prepared.unwrap_or_else(|join| Err(kafka::Error::Unavailable(join.to_string()).into()))
+    };
+    match wait_for("Kafka", shutdown, will_pass, attempt).await {
+        Ok(prepared) => {
+            if !prepared.created.is_empty() {
+                tracing::info!(topics = prepared.created.join(" "), "made topics");
+            }
+            for warning in &prepared.warnings {
+                tracing::warn!("{warning}");
+            }
+            Ok(())
+        }
+        Err(Impatience::Failed(error)) => Err(error.into()),
+        Err(Impatience::Stopped) => Err(StartError::Stopped),
+    }
+}
+
+/// Makes what is missing while the cluster is new, and only then: later a missing
+/// position is a loss that must not be papered over. New is a cluster that lacks a
+/// topic, or whose due topic has never held anything.
+fn prepare_or_verify(
+    log: &Librdkafka,
+    cluster: &Cluster,
+    options: topics::Options,
+) -> Result<topics::Prepared, topics::Error> {
+    match topics::verify(log, cluster) {
+        Ok(_) if is_untouched(log, cluster)? => topics::prepare(log, cluster, options),
+        Ok(warnings) => Ok(topics::Prepared { created: Vec::new(), warnings }),
+        Err(topics::Error::Wrong(wrong)) if wrong.iter().any(is_missing) => {
+            topics::prepare(log, cluster, options)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_missing(wrong: &topics::Wrong) -> bool {
+    matches!(wrong, topics::Wrong::Missing { .. })
+}
+
+fn is_untouched(log: &Librdkafka, cluster: &Cluster) -> Result<bool, kafka::Error> {
+    let topic: Arc<str> = cluster.due_topic().into();
+    let inlets = (0..cluster.geometry.lanes)
+        .flat_map(|lane| Inlet::ALL.map(|inlet| cluster.geometry.due_partition(lane, inlet)));
+    let inlets: Vec<_> =
+        inlets.map(|partition| TopicPartition { topic: Arc::clone(&topic), partition }).collect();
+    Ok(log.offsets(&inlets, Offset::End)?.iter().all(|end| *end == 0))
+}
+
+/// What goes on besides the doors.
+struct Background {
+    log: Librdkafka,
+    store: Arc<dyn Store>,
+    cluster: Arc<Cluster>,
+    views: Views,
+    readiness: Readiness,
+    counters: CoordinatorMetrics,
+}
+
+impl Background {
+    /// Registers this coordinator, campaigns for the lead, makes jobs while it leads,
+    /// and watches over it all.
+    fn spawn(self, info: CoordinatorInfo, tasks: &mut JoinSet<Ended>, shutdown: &CancellationToken) {
+        let Self { log, store, cluster, views, readiness, counters } = self;
+        let ttl = Duration::from_millis(cluster.geometry.lease_ttl_ms.unsigned_abs());
+        let (membership, leadership) = membership(Arc::clone(&store), info, ttl);
+        spawn(tasks, "membership", endless(membership.run(shutdown.clone())));
+
+        let inlet = TopicPartition { topic: cluster.due_topic().into(), partition: 0 };
+        let kafka = watch::kafka(log.clone(), inlet, readiness.clone(), shutdown.clone());
+        spawn(tasks, "watch on Kafka", endless(kafka));
+        spawn(tasks, "watch on the store", endless(watch::store(views.clone(), readiness, shutdown.clone())));
+        let observed = Arc::new(Observed::default());
+        let report = watch::job_maker(Arc::clone(&observed), counters, shutdown.clone());
+        spawn(tasks, "report on jobs", endless(report));
+
+        let deleter = log.clone();
+        let job_maker = JobMaker {
+            log: Arc::new(log),
+            delete_records: Arc::new(move |before| topics::delete_records(&deleter, before)),
+            store,
+            views,
+            cluster,
+            leadership,
+            observed,
+            now_ms,
+        };
+        spawn(tasks, "job maker", endless(job_maker.run(shutdown.clone())));
+    }
+}
+
+/// The wall clock in whole milliseconds since the Unix epoch.
+fn now_ms() -> i64 {
+    stamps::now_us() / 1_000
+}

@@ -1,0 +1,87 @@
+//! Whether Kafka and the store are within reach, and what the job maker sees.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ksched_kafka::{Librdkafka, Log, Offset, TopicPartition};
+use ksched_telemetry::{metrics::CoordinatorMetrics, readiness::Readiness};
+use tokio::{
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{job_maker::observed::Observed, leasing::Views};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// An answer that takes longer counts as none.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Looks at one partition of ours each second.
+pub(super) async fn kafka(
+    log: Librdkafka,
+    inlet: TopicPartition,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) {
+    let inlet = Arc::new([inlet]);
+    while !shutdown.is_cancelled() {
+        let (log, inlet) = (log.clone(), Arc::clone(&inlet));
+        let mut look = spawn_blocking(move || log.offsets(&*inlet, Offset::StableEnd));
+        let look = match timeout(ANSWER_TIMEOUT, &mut look).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                readiness.failing("kafka", "does not answer");
+                // One question at a time, or they would pile up on blocking threads.
+                look.await
+            }
+        };
+        match look {
+            Ok(Ok(_)) => readiness.fine("kafka"),
+            Ok(Err(error)) => readiness.failing("kafka", error.to_string()),
+            Err(join) => readiness.failing("kafka", join.to_string()),
+        }
+        pause(&shutdown).await;
+    }
+}
+
+/// Looks each second whether the view of the store is fresh.
+pub(super) async fn store(views: Views, readiness: Readiness, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match views.with(None).await {
+            Ok(_) => readiness.fine("store"),
+            Err(stale) => readiness.failing("store", stale.to_string()),
+        }
+        pause(&shutdown).await;
+    }
+}
+
+/// Puts into the metrics each second what the job maker saw. What only the leader
+/// knows is zero elsewhere, so that sums over coordinators are right.
+pub(super) async fn job_maker(
+    observed: Arc<Observed>,
+    counters: CoordinatorMetrics,
+    shutdown: CancellationToken,
+) {
+    let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    while !shutdown.is_cancelled() {
+        let state = observed.get();
+        counters.making_jobs.set(i64::from(state.leads));
+        counters.open_drains.set(gauge(state.open_drains));
+        counters.hanging_transactions.set(gauge(state.observation.hanging_transactions));
+        counters.missing_positions.set(gauge(state.observation.missing_positions));
+        let mut levels = BTreeMap::new();
+        for pending in &state.observation.pending {
+            *levels.entry(pending.level).or_default() += pending.records;
+        }
+        counters.set_pending(&levels);
+        pause(&shutdown).await;
+    }
+}
+
+async fn pause(shutdown: &CancellationToken) {
+    tokio::select! {
+        () = sleep(INTERVAL) => {}
+        () = shutdown.cancelled() => {}
+    }
+}

@@ -1,0 +1,127 @@
+//! The gRPC door: services, health, reflection, and the limits that are all off
+//! by default.
+
+use std::{io, time::Duration};
+
+use ksched_proto::v1::{
+    admin_server::{Admin, AdminServer},
+    job_leasing_server::{JobLeasing, JobLeasingServer},
+    scheduler_server::{Scheduler, SchedulerServer},
+};
+use ksched_telemetry::readiness::Readiness;
+use tokio::{net::TcpListener, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    server::NamedService,
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+/// Calls in progress on one connection; the next ones wait in the client.
+const STREAMS_PER_CONNECTION: u32 = 512;
+/// A batch of 10,000 messages of 1.5 kB.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+/// What a client may send ahead of us reading it: on one stream, on a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Longer than the longest long poll (30 s); an append gives up after 10 s.
+const CALL_TIMEOUT: Duration = Duration::from_secs(45);
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Old connections end now and then, so that clients spread over new coordinators.
+const CONNECTION_AGE: Duration = Duration::from_secs(7_200);
+const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(600);
+/// Open connections can hold a graceful shutdown up for ever (hyper #4170).
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The door did not open, or fell shut.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("grpc: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("grpc reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("grpc: {0}")]
+    Listener(#[from] io::Error),
+}
+
+/// Every service of a coordinator behind one door.
+pub(crate) fn routes(
+    scheduler: impl Scheduler,
+    job_leasing: impl JobLeasing,
+    admin: impl Admin,
+    health: &HealthReporter,
+) -> Result<Routes, Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(ksched_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
+    Ok(Routes::new(SchedulerServer::new(scheduler).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(JobLeasingServer::new(job_leasing))
+        .add_service(AdminServer::new(admin))
+        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}
+
+/// Serves until the token is cancelled, then a few seconds more for calls in progress.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEP_ALIVE));
+    let server = Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(64))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .max_connection_age(CONNECTION_AGE)
+        .max_connection_age_grace(CONNECTION_AGE_GRACE)
+        .timeout(CALL_TIMEOUT)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+    tokio::select! {
+        ended = server => Ok(ended?),
+        () = async { shutdown.cancelled().await; sleep(DRAIN_TIMEOUT).await } => {
+            tracing::warn!("connections still open are cut");
+            Ok(())
+        }
+    }
+}
+
+/// Tells the health service what the readiness says, until the shutdown, at which
+/// everything counts as not serving so that balancers go elsewhere.
+pub(crate) async fn report_health(health: HealthReporter, readiness: Readiness, shutdown: CancellationToken) {
+    let mut changes = readiness.watch();
+    loop {
+        changes.mark_unchanged();
+        let ready = readiness.is_ready() && !shutdown.is_cancelled();
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            health.set_service_status(service, status).await;
+        }
+        if shutdown.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// The empty name stands for the whole.
+const SERVICES: [&str; 4] = [
+    "",
+    <SchedulerServer<()> as NamedService>::NAME,
+    <JobLeasingServer<()> as NamedService>::NAME,
+    <AdminServer<()> as NamedService>::NAME,
+];

@@ -1,0 +1,54 @@
+//! What the job maker last saw, for metrics and health.
+
+use parking_lot::Mutex;
+
+/// Messages waiting at one level of one lane, 0 being the due lane. Counted in
+/// offsets, so transaction markers are counted too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    pub level: u32,
+    pub lane: u16,
+    pub records: i64,
+}
+
+/// What one tick saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    pub pending: Vec<Pending>,
+    /// Partitions whose stable end has stayed below their end for 30 s: alarm.
+    pub hanging_transactions: usize,
+    /// Partitions without a committed position: alarm.
+    pub missing_positions: usize,
+}
+
+/// The job maker's state at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Whether this coordinator makes jobs.
+    pub leads: bool,
+    /// When it last did, in ms since the epoch.
+    pub last_tick_at_ms: Option<i64>,
+    pub open_drains: usize,
+    /// Empty unless it leads.
+    pub observation: Observation,
+}
+
+/// Shared by the job maker and whoever reports.
+#[derive(Debug, Default)]
+pub struct Observed(Mutex<State>);
+
+impl Observed {
+    /// The latest state.
+    pub fn get(&self) -> State {
+        self.0.lock().clone()
+    }
+
+    pub(super) fn lead(&self, now_ms: i64, open_drains: usize, observation: Observation) {
+        *self.0.lock() = State { leads: true, last_tick_at_ms: Some(now_ms), open_drains, observation };
+    }
+
+    pub(super) fn follow(&self) {
+        let mut state = self.0.lock();
+        *state = State { last_tick_at_ms: state.last_tick_at_ms, ..State::default() };
+    }
+}

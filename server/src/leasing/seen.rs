@@ -1,0 +1,145 @@
+//! One view of the store for all who wait: thirty long polls cost one listing, not
+//! thirty.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use ksched_core::jobs::{self, JobName};
+use tokio::{
+    sync::{Notify, watch},
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{Fence, Snapshot, Store};
+
+/// Looked at this often without a nudge. Expired leases are found so.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Between a nudge and the look, so that a burst of changes costs one.
+const GATHER: Duration = Duration::from_millis(5);
+/// An older view says nothing any more.
+const STALE_AFTER: Duration = Duration::from_secs(3);
+/// A fresh look takes no longer, or the store is away.
+const FRESH_WITHIN: Duration = Duration::from_secs(3);
+
+/// The store as it was at one instant.
+#[derive(Debug)]
+pub struct Seen {
+    pub snapshot: Snapshot,
+    /// Just before the store was asked.
+    pub at: Instant,
+    /// Jobs that nobody holds, and since when at the latest.
+    pub free_since: HashMap<JobName, Instant>,
+}
+
+/// There has been no view of the store for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no fresh view of the store")]
+pub struct Stale;
+
+/// Gives the latest view to whoever asks.
+#[derive(Clone, Debug)]
+pub struct Views {
+    latest: watch::Receiver<Option<Arc<Seen>>>,
+    wanted: Arc<Notify>,
+}
+
+/// Keeps [`Views`] fresh: a task to be run by the coordinator.
+#[derive(Debug)]
+pub struct Refresher {
+    store: Arc<dyn Store>,
+    /// Jobs that always exist.
+    standing: Vec<JobName>,
+    latest: watch::Sender<Option<Arc<Seen>>>,
+    wanted: Arc<Notify>,
+}
+
+/// Views of a store, and the task that keeps them fresh.
+pub fn views(store: Arc<dyn Store>, cluster: &ksched_core::cluster::Cluster) -> (Views, Refresher) {
+    let (sender, latest) = watch::channel(None);
+    let wanted = Arc::new(Notify::new());
+    let refresher =
+        Refresher { store, standing: jobs::standing(cluster), latest: sender, wanted: Arc::clone(&wanted) };
+    (Views { latest, wanted }, refresher)
+}
+
+impl Views {
+    /// The latest view.
+    pub fn latest(&self) -> Result<Arc<Seen>, Stale> {
+        let latest = self.latest.borrow().clone();
+        latest.filter(|seen| seen.at.elapsed() < STALE_AFTER).ok_or(Stale)
+    }
+
+    /// A view that shows everything up to this fence.
+    pub async fn with(&self, fence: Option<Fence>) -> Result<Arc<Seen>, Stale> {
+        match self.latest() {
+            Ok(seen) if fence.is_none_or(|fence| fence.0 <= seen.snapshot.revision) => Ok(seen),
+            Ok(_) | Err(Stale) => self.since(Instant::now()).await,
+        }
+    }
+
+    /// A view not older than this instant.
+    pub async fn since(&self, instant: Instant) -> Result<Arc<Seen>, Stale> {
+        let mut latest = self.latest.clone();
+        self.wanted.notify_one();
+        let fresh = latest.wait_for(|seen| seen.as_ref().is_some_and(|seen| seen.at >= instant));
+        match time::timeout(FRESH_WITHIN, fresh).await {
+            Ok(Ok(seen)) => seen.clone().ok_or(Stale),
+            Ok(Err(_)) | Err(_) => Err(Stale),
+        }
+    }
+
+    /// The view after `seen`, waiting for it until there is reason to say that the
+    /// store is away.
+    pub async fn after(&self, seen: &Seen) -> Result<Arc<Seen>, Stale> {
+        let mut latest = self.latest.clone();
+        let next = latest.wait_for(|next| next.as_ref().is_some_and(|next| next.at > seen.at));
+        match time::timeout_at(seen.at + STALE_AFTER, next).await {
+            Ok(Ok(next)) => next.clone().ok_or(Stale),
+            Ok(Err(_)) | Err(_) => Err(Stale),
+        }
+    }
+}
+
+impl Refresher {
+    /// Looks after each nudge and from time to time, until shutdown.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut changed = self.store.changed();
+        let mut away = false;
+        loop {
+            // Listen before looking: what changes from here on is a nudge again.
+            changed.mark_unchanged();
+            let at = Instant::now();
+            match self.store.snapshot().await {
+                Ok(snapshot) => {
+                    self.publish(snapshot, at);
+                    away = false;
+                }
+                Err(error) => {
+                    if !away {
+                        tracing::warn!(%error, "store cannot be listed");
+                    }
+                    away = true;
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = changed.changed() => time::sleep(GATHER).await,
+                () = self.wanted.notified() => {}
+                () = time::sleep(INTERVAL) => {}
+            }
+        }
+    }
+
+    fn publish(&self, snapshot: Snapshot, at: Instant) {
+        let before = self.latest.borrow().clone();
+        let since = |job: &JobName| before.as_ref().and_then(|seen| seen.free_since.get(job)).copied();
+        let free_since = self
+            .standing
+            .iter()
+            .chain(snapshot.drains.keys())
+            .filter(|job| !snapshot.claims.contains_key(job))
+            .map(|job| (job.clone(), since(job).unwrap_or(at)))
+            .collect();
+        self.latest.send_replace(Some(Arc::new(Seen { snapshot, at, free_since })));
+    }
+}

@@ -1,0 +1,85 @@
+//! The coordinator as a process: settings, logging, start, run, exit code.
+
+use std::process::ExitCode;
+
+use ksched_server::{
+    config::{Config, SETTINGS},
+    coordinator::{Coordinator, connect_store},
+};
+use ksched_telemetry::{
+    logging,
+    settings::{self, Given, Task},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+const ABOUT: &str = "Coordinator of ksched: takes schedules and hands out jobs";
+const FAILED: u8 = 1;
+const WRONG_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = settings::command("ksched-server", ABOUT, env!("CARGO_PKG_VERSION"), SETTINGS);
+    let matches = command.get_matches();
+    let mut given = Given::gather(SETTINGS, &matches, settings::environment());
+    let config = match Config::read(&mut given) {
+        Ok(config) => config,
+        Err(mistakes) => return complain(WRONG_CONFIGURATION, mistakes),
+    };
+    match settings::task(&matches) {
+        Task::Check => ExitCode::SUCCESS,
+        Task::Show => {
+            print!("{}", given.show());
+            ExitCode::SUCCESS
+        }
+        Task::Run => run(config, given.notes()),
+    }
+}
+
+#[tokio::main]
+async fn run(config: Config, notes: &[String]) -> ExitCode {
+    if let Err(error) = logging::init(config.log_format, &config.log_filter) {
+        return complain(WRONG_CONFIGURATION, error);
+    }
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
+    let shutdown = CancellationToken::new();
+    if let Err(error) = stop_on_signal(shutdown.clone()) {
+        return complain(FAILED, error);
+    }
+    let started = match connect_store(&config).await {
+        Ok(store) => Coordinator::start(config, store, shutdown.clone()).await,
+        Err(error) => Err(error),
+    };
+    match started {
+        Ok(coordinator) => match coordinator.run().await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => complain(FAILED, failure),
+        },
+        Err(_) if shutdown.is_cancelled() => ExitCode::SUCCESS,
+        Err(error) if error.is_configuration() => complain(WRONG_CONFIGURATION, error),
+        Err(error) => complain(FAILED, error),
+    }
+}
+
+/// SIGTERM and Ctrl-C stop cleanly; a second one ends the process at once.
+fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.is_cancelled() {
+                std::process::exit(i32::from(FAILED));
+            }
+            tracing::info!("stopping");
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn complain(code: u8, why: impl std::fmt::Display) -> ExitCode {
+    eprintln!("ksched-server: {why}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,91 @@
+//! Waiting, at start, for Kafka and the store to come up.
+
+use std::{fmt, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// A supervisor starts us again after this; until then nobody need look.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// Why something needed is not there.
+#[derive(Debug)]
+pub(crate) enum Impatience<E> {
+    /// It will not pass, or has not in two minutes.
+    Failed(E),
+    /// The process was told to stop first.
+    Stopped,
+}
+
+/// Tries until it succeeds, fails for good by `will_pass`, or patience ends.
+///
+/// # Errors
+/// The last error, or that the process was told to stop.
+pub(crate) async fn wait_for<T, E: fmt::Display>(
+    what: &str,
+    shutdown: &CancellationToken,
+    will_pass: impl Fn(&E) -> bool,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> Result<T, Impatience<E>> {
+    let give_up_at = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = tokio::select! {
+            result = attempt() => match result {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            },
+            () = shutdown.cancelled() => return Err(Impatience::Stopped),
+        };
+        if !will_pass(&error) || Instant::now() >= give_up_at {
+            return Err(Impatience::Failed(error));
+        }
+        tracing::warn!("waiting for {what}: {error}");
+        tokio::select! {
+            () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = shutdown.cancelled() => return Err(Impatience::Stopped),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tries_until_it_comes_up() {
+        let mut left = 5;
+        let came = wait_for(
+            "it",
+            &CancellationToken::new(),
+            |_| true,
+            async || {
+                left -= 1;
+                if left == 0 { Ok("up") } else { Err("down") }
+            },
+        );
+        assert_eq!(came.await.unwrap(), "up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_up_at_once_or_in_the_end() {
+        let begun = Instant::now();
+        let never = async |passes| {
+            wait_for("it", &CancellationToken::new(), |_| passes, async || Err::<(), _>("down")).await
+        };
+        assert!(matches!(never(false).await, Err(Impatience::Failed("down"))));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert!(matches!(never(true).await, Err(Impatience::Failed("down"))));
+        assert!(begun.elapsed() >= PATIENCE);
+    }
+
+    #[tokio::test]
+    async fn stops_waiting_when_told_to() {
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        let stopped = wait_for("it", &shutdown, |_| true, async || Err::<(), _>("down")).await;
+        assert!(matches!(stopped, Err(Impatience::Stopped)));
+    }
+}

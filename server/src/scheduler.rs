@@ -1,0 +1,133 @@
+//! The service that users call: schedule one message, many, or a stream of them.
+//!
+//! A message is checked by the rules of [`ksched_core::validate`], routed by
+//! [`ksched_core::wheel`], appended straight to its bucket or lane, and answered
+//! once Kafka has acknowledged it with acks=all. The store is not on this path.
+
+mod placer;
+mod request;
+pub(crate) mod stamps;
+mod stream;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::Stream;
+use ksched_core::validate::Violation;
+use ksched_proto::v1::{self, schedule_result, scheduler_server};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+pub(crate) use placer::Placer;
+
+use crate::status;
+
+/// Most items of one batch.
+pub(crate) const MAX_BATCH: usize = 10_000;
+
+/// Why a message was not scheduled, or may not have been.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{}", sentence(.0))]
+    Invalid(Vec<Violation>),
+    #[error("{field} is not built yet")]
+    NotBuilt { field: &'static str },
+    #[error("has {items} items, at most {MAX_BATCH} are allowed")]
+    TooManyItems { items: usize },
+    #[error("{sequence} does not follow {last}: it must strictly increase from 1")]
+    Sequence { sequence: u64, last: u64 },
+    #[error("too much is in flight, come back in a moment")]
+    Overloaded,
+    /// Surely not appended; may be repeated.
+    #[error("not scheduled: {0}")]
+    NotScheduled(String),
+    /// Perhaps appended.
+    #[error("the message may have been scheduled: {0}")]
+    OutcomeUnknown(String),
+    /// Surely not appended, and repeating will not help.
+    #[error("kafka refuses the message: {0}")]
+    Refused(String),
+    #[error("this coordinator is stopping")]
+    Stopping,
+}
+
+impl Error {
+    /// The reason by which refusals are counted: one of few words.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Invalid(violations) => violations.first().map_or("INVALID", |v| v.reason.code()),
+            Self::NotBuilt { .. } => "NOT_BUILT",
+            Self::TooManyItems { .. } => "TOO_MANY_ITEMS",
+            Self::Sequence { .. } => "SEQUENCE_NOT_INCREASING",
+            Self::Overloaded => "OVERLOADED",
+            Self::NotScheduled(_) => "NOT_SCHEDULED",
+            Self::OutcomeUnknown(_) => "OUTCOME_UNKNOWN",
+            Self::Refused(_) => "REFUSED_BY_KAFKA",
+            Self::Stopping => "STOPPING",
+        }
+    }
+}
+
+/// `ksched.v1.Scheduler`.
+#[derive(Clone, Debug)]
+pub(crate) struct Scheduler {
+    placer: Arc<Placer>,
+    shutdown: CancellationToken,
+}
+
+impl Scheduler {
+    /// Streams end when `shutdown` is cancelled; calls in flight are answered.
+    pub(crate) fn new(placer: Arc<Placer>, shutdown: CancellationToken) -> Self {
+        Self { placer, shutdown }
+    }
+}
+
+#[tonic::async_trait]
+impl scheduler_server::Scheduler for Scheduler {
+    async fn schedule(
+        &self,
+        request: Request<v1::ScheduleRequest>,
+    ) -> Result<Response<v1::ScheduleResponse>, Status> {
+        let request = request.into_inner();
+        let _room = self.placer.try_reserve(request::weight(&request))?;
+        let mut results = self.placer.schedule(vec![request]).await;
+        let result = results.pop().unwrap_or_else(|| Err(Error::OutcomeUnknown("no answer".to_owned())));
+        Ok(result.map(Response::new)?)
+    }
+
+    async fn batch_schedule(
+        &self,
+        request: Request<v1::BatchScheduleRequest>,
+    ) -> Result<Response<v1::BatchScheduleResponse>, Status> {
+        let requests = request.into_inner().requests;
+        if requests.len() > MAX_BATCH {
+            return Err(Error::TooManyItems { items: requests.len() }.into());
+        }
+        let _room = self.placer.try_reserve(requests.iter().map(request::weight).sum())?;
+        let results = self.placer.schedule(requests).await.into_iter().map(result).collect();
+        Ok(Response::new(v1::BatchScheduleResponse { results }))
+    }
+
+    type ScheduleStreamStream =
+        Pin<Box<dyn Stream<Item = Result<v1::ScheduleStreamResponse, Status>> + Send>>;
+
+    async fn schedule_stream(
+        &self,
+        request: Request<Streaming<v1::ScheduleStreamRequest>>,
+    ) -> Result<Response<Self::ScheduleStreamStream>, Status> {
+        let answers = stream::answers(Arc::clone(&self.placer), request.into_inner(), self.shutdown.clone());
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+/// One message's outcome as an item of a batch or stream.
+fn result(outcome: Result<v1::ScheduleResponse, Error>) -> v1::ScheduleResult {
+    let result = match outcome {
+        Ok(response) => schedule_result::Result::Response(response),
+        Err(error) => schedule_result::Result::Error(status::item(error)),
+    };
+    v1::ScheduleResult { result: Some(result) }
+}
+
+fn sentence(violations: &[Violation]) -> String {
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,205 @@
+//! Puts messages where they belong: checked, routed, appended, acknowledged.
+
+use std::sync::Arc;
+
+use ksched_core::{
+    cluster::Cluster,
+    envelope,
+    id::MessageId,
+    jobs::JobName,
+    message::Header,
+    validate::{Accepted, Door, Limits},
+    wheel::{Bucket, Inlet, Place},
+};
+use ksched_kafka::{
+    RefusalReason,
+    append::{self, Append, Appender},
+};
+use ksched_proto::v1;
+use ksched_telemetry::metrics::CoordinatorMetrics;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+
+use super::{
+    Error, request,
+    stamps::{Stamps, ms_rounded_up, now_us},
+};
+use crate::store::OpenDrain;
+
+/// What may wait for Kafka's acknowledgement at once, in bytes. Below what
+/// librdkafka's queue takes, so that this is the bound that is met.
+const IN_FLIGHT_BYTES: usize = 48 << 20;
+
+/// Checks, routes and appends messages for every method of the service.
+#[derive(Debug)]
+pub(crate) struct Placer {
+    cluster: Cluster,
+    limits: Limits,
+    due_topic: Arc<str>,
+    /// Of level 1 first.
+    wheel_topics: Vec<Arc<str>>,
+    stamps: Stamps,
+    appender: Appender,
+    room: Semaphore,
+    metrics: CoordinatorMetrics,
+    /// Buckets that were found open behind an append: they need a drain at once.
+    passed: mpsc::Sender<(JobName, OpenDrain)>,
+}
+
+/// What the user is told of a message once it is appended.
+struct Receipt {
+    id: MessageId,
+    bucket: Option<Bucket>,
+}
+
+impl Placer {
+    /// One for each process. Buckets in need of a drain are told to `passed`.
+    pub(crate) fn new(
+        cluster: Cluster,
+        appender: Appender,
+        metrics: CoordinatorMetrics,
+        passed: mpsc::Sender<(JobName, OpenDrain)>,
+    ) -> Self {
+        let due_topic = cluster.due_topic().into();
+        let wheel_topics = (1..=cluster.geometry.levels).map(|k| cluster.wheel_topic(k).into()).collect();
+        Self {
+            cluster,
+            limits: Limits::default(),
+            due_topic,
+            wheel_topics,
+            stamps: Stamps::new(),
+            appender,
+            room: Semaphore::new(IN_FLIGHT_BYTES),
+            metrics,
+            passed,
+        }
+    }
+
+    /// Room for this many bytes in flight, until it is dropped.
+    ///
+    /// # Errors
+    /// There is none left.
+    pub(super) fn try_reserve(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Error> {
+        self.room.try_acquire_many(permits(bytes)).map_err(|_| {
+            self.metrics.refused("OVERLOADED", 1);
+            Error::Overloaded
+        })
+    }
+
+    /// Waits for room. `None` stands for a semaphore that is closed, which ours never is.
+    pub(super) async fn reserve(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        self.room.acquire_many(permits(bytes)).await.ok()
+    }
+
+    /// Schedules messages; an outcome for each, in order, none of which spoils another.
+    pub(super) async fn schedule(
+        &self,
+        requests: Vec<v1::ScheduleRequest>,
+    ) -> Vec<Result<v1::ScheduleResponse, Error>> {
+        let mut records = Vec::with_capacity(requests.len());
+        let receipts: Vec<Result<Receipt, Error>> = requests
+            .into_iter()
+            .map(|request| {
+                let (receipt, record) = self.prepare(request)?;
+                records.push(record);
+                Ok(receipt)
+            })
+            .collect();
+        let mut outcomes = self.appender.append_all(records).await.into_iter();
+        let results: Vec<_> = receipts
+            .into_iter()
+            .map(|receipt| {
+                let receipt = receipt?;
+                match outcomes.next() {
+                    Some(outcome) => outcome.map(|_| receipt).map_err(Error::from),
+                    None => Err(Error::OutcomeUnknown("no answer".to_owned())),
+                }
+            })
+            .collect();
+        self.look_back(&results);
+        results.into_iter().map(|result| result.map(response)).collect()
+    }
+
+    fn prepare(&self, request: v1::ScheduleRequest) -> Result<(Receipt, Append), Error> {
+        let now_us = now_us();
+        let now_ms = ms_rounded_up(now_us);
+        let (request, mut faults) = request::convert(request, now_ms)?;
+        let door = Door { cluster: &self.cluster, limits: &self.limits };
+        let accepted = match door.accept(request, now_ms, self.stamps.next(now_us)) {
+            Ok(accepted) if faults.is_empty() => accepted,
+            Ok(_) => return Err(Error::Invalid(faults)),
+            Err(more) => {
+                faults.extend(more);
+                return Err(Error::Invalid(faults));
+            }
+        };
+        let Accepted { mut content, envelope, lane } = accepted;
+        content.headers.insert(0, Header::new(envelope::NAME, envelope.encode()));
+        let geometry = &self.cluster.geometry;
+        let (topic, partition, bucket) = match geometry.route(envelope.due_ms, now_ms, lane) {
+            Place::DueLane => (&self.due_topic, geometry.due_partition(lane, Inlet::Direct), None),
+            Place::Bucket(bucket) => {
+                (self.wheel_topic(bucket), geometry.bucket_partition(bucket), Some(bucket))
+            }
+        };
+        let record = Append { topic: Arc::clone(topic), partition, content, timestamp_ms: None };
+        Ok((Receipt { id: envelope.id(lane), bucket }, record))
+    }
+
+    fn wheel_topic(&self, bucket: Bucket) -> &Arc<str> {
+        &self.wheel_topics[bucket.level as usize - 1]
+    }
+
+    /// Counts outcomes, and asks for a drain of each bucket that opened while its
+    /// message was on the way (design §3): it would wait for the job maker's next look.
+    fn look_back(&self, results: &[Result<Receipt, Error>]) {
+        let now_ms = ms_rounded_up(now_us());
+        let mut scheduled = 0;
+        for result in results {
+            match result {
+                Ok(receipt) => {
+                    scheduled += 1;
+                    if let Some(bucket) = receipt.bucket {
+                        self.nudge_if_open(bucket, now_ms);
+                    }
+                }
+                Err(Error::OutcomeUnknown(_)) => {
+                    self.metrics.outcome_unknown.inc();
+                }
+                Err(error) => self.metrics.refused(error.label(), 1),
+            }
+        }
+        self.metrics.scheduled.inc_by(scheduled);
+    }
+
+    fn nudge_if_open(&self, bucket: Bucket, now_ms: i64) {
+        let open_at_ms = self.cluster.geometry.opens_at_ms(bucket);
+        if open_at_ms <= now_ms {
+            let topic = Arc::clone(self.wheel_topic(bucket));
+            let partition = self.cluster.geometry.bucket_partition(bucket);
+            // Full: the job maker finds it within its second all the same.
+            let _ = self.passed.try_send((JobName::Drain { topic, partition }, OpenDrain { open_at_ms }));
+        }
+    }
+}
+
+impl From<append::Error> for Error {
+    fn from(error: append::Error) -> Self {
+        match error {
+            append::Error::Overloaded => Self::Overloaded,
+            append::Error::Unknown(why) => Self::OutcomeUnknown(why),
+            append::Error::NotAppended(reason @ (RefusalReason::TooLarge | RefusalReason::NotAuthorised)) => {
+                Self::Refused(reason.to_string())
+            }
+            append::Error::NotAppended(reason) => Self::NotScheduled(reason.to_string()),
+        }
+    }
+}
+
+fn response(receipt: Receipt) -> v1::ScheduleResponse {
+    v1::ScheduleResponse { due_time: Some(request::timestamp(receipt.id.due_ms)), id: receipt.id.to_string() }
+}
+
+/// More than everything counts as everything, so that it passes alone.
+fn permits(bytes: usize) -> u32 {
+    bytes.min(IN_FLIGHT_BYTES) as u32
+}

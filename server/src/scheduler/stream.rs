@@ -1,0 +1,158 @@
+//! The stream of one client: requests in, answers out, in order.
+//!
+//! There is no task and no channel. What has arrived is taken in chunks, some of
+//! them are in flight at once, and the chunks' answers leave in the order of their
+//! requests. All of it is driven by the client taking answers: one that does not
+//! read them stops only its own stream, by HTTP/2 flow control.
+
+use std::{mem, sync::Arc};
+
+use futures::{
+    FutureExt, Stream, StreamExt,
+    stream::{self, Fuse},
+};
+use ksched_proto::v1::{self, StreamAnswers, schedule_result};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{Error, Placer, request, result};
+
+/// Requests in one chunk, at most. With [`CHUNKS`] this is the window of 10,000.
+const CHUNK: usize = 625;
+/// Bytes after which a chunk is closed.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Chunks in flight at once.
+const CHUNKS: usize = 16;
+
+/// The answers to a stream of requests. Ends after the requests' end, at the first
+/// error of the stream itself, or at the shutdown; what was taken is answered first.
+pub(super) fn answers<S>(
+    placer: Arc<Placer>,
+    requests: S,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<v1::ScheduleStreamResponse, Status>> + Send
+where
+    S: Stream<Item = Result<v1::ScheduleStreamRequest, Status>> + Send + Unpin,
+{
+    let inbound = Inbound { requests: requests.fuse(), last: 0, answers: None, end: None };
+    let chunks = stream::unfold((Some(inbound), shutdown), async |(inbound, shutdown)| {
+        let mut inbound = inbound?;
+        let chunk = inbound.next_chunk(&shutdown).await?;
+        let inbound = matches!(chunk, Chunk::Requests(_)).then_some(inbound);
+        Some((chunk, (inbound, shutdown)))
+    });
+    let answered = chunks.map(move |chunk| {
+        let placer = Arc::clone(&placer);
+        async move {
+            match chunk {
+                Chunk::Requests(requests) => Ok(requests.schedule(&placer).await),
+                Chunk::End(status) => Err(status),
+            }
+        }
+    });
+    answered.buffered(CHUNKS)
+}
+
+/// What came in together.
+#[derive(Debug, Default)]
+struct Requests {
+    sequences: Vec<u64>,
+    requests: Vec<v1::ScheduleRequest>,
+    weight: usize,
+    answers: StreamAnswers,
+}
+
+enum Chunk {
+    Requests(Requests),
+    /// Why the stream ends here; nothing follows.
+    End(Status),
+}
+
+struct Inbound<S> {
+    requests: Fuse<S>,
+    last: u64,
+    /// As the first request said.
+    answers: Option<StreamAnswers>,
+    /// An error that is told once the chunk before it has been answered.
+    end: Option<Status>,
+}
+
+impl<S> Inbound<S>
+where
+    S: Stream<Item = Result<v1::ScheduleStreamRequest, Status>> + Send + Unpin,
+{
+    /// Waits for a request and takes what is there behind it. `None` after the end.
+    async fn next_chunk(&mut self, shutdown: &CancellationToken) -> Option<Chunk> {
+        if let Some(status) = self.end.take() {
+            return Some(Chunk::End(status));
+        }
+        let mut chunk = Requests::default();
+        let mut next = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Some(Err(Error::Stopping.into())),
+            first = self.requests.next() => first,
+        };
+        loop {
+            match next.map(|request| request.and_then(|r| self.check(r))) {
+                Some(Ok((sequence, request))) => chunk.push(sequence, request),
+                Some(Err(status)) => {
+                    self.end = Some(status);
+                    break;
+                }
+                None => break,
+            }
+            if chunk.is_full() {
+                break;
+            }
+            match self.requests.next().now_or_never() {
+                Some(more) => next = more,
+                None => break,
+            }
+        }
+        chunk.answers = self.answers.unwrap_or_default();
+        if chunk.sequences.is_empty() {
+            self.end.take().map(Chunk::End)
+        } else {
+            Some(Chunk::Requests(chunk))
+        }
+    }
+
+    fn check(&mut self, request: v1::ScheduleStreamRequest) -> Result<(u64, v1::ScheduleRequest), Status> {
+        let (sequence, last) = (request.sequence, self.last);
+        if sequence <= last {
+            return Err(Error::Sequence { sequence, last }.into());
+        }
+        self.last = sequence;
+        self.answers.get_or_insert(request.answers());
+        Ok((sequence, request.request.unwrap_or_default()))
+    }
+}
+
+impl Requests {
+    fn push(&mut self, sequence: u64, request: v1::ScheduleRequest) {
+        self.weight += request::weight(&request);
+        self.sequences.push(sequence);
+        self.requests.push(request);
+    }
+
+    fn is_full(&self) -> bool {
+        self.sequences.len() >= CHUNK || self.weight >= CHUNK_BYTES
+    }
+
+    /// Schedules the chunk and says how it went.
+    async fn schedule(mut self, placer: &Placer) -> v1::ScheduleStreamResponse {
+        let all_up_to = self.sequences.last().copied().unwrap_or_default();
+        // A stream waits for room where a call would be refused.
+        let _room = placer.reserve(self.weight).await;
+        let outcomes = placer.schedule(mem::take(&mut self.requests)).await;
+        let results = self.sequences.into_iter().zip(outcomes.into_iter().map(result));
+        let results = results
+            .filter(|(_, result)| {
+                let accepted = matches!(result.result, Some(schedule_result::Result::Response(_)));
+                !(accepted && self.answers == StreamAnswers::Coalesced)
+            })
+            .map(|(sequence, result)| v1::StreamResult { sequence, result: Some(result) })
+            .collect();
+        v1::ScheduleStreamResponse { results, all_up_to }
+    }
+}

@@ -1,0 +1,75 @@
+//! `ksched dev --demo`: a short run of messages, and the proof that none was lost.
+
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
+
+use ksched_client::{
+    Client, Settings,
+    bench::{self, Options, Progress, Report},
+    kafka,
+};
+use ksched_kafka::Librdkafka;
+
+use crate::dev::Running;
+
+/// Messages are due within so long after they are scheduled.
+const DELAYS_MS: std::ops::RangeInclusive<i64> = 0..=10_000;
+const PARTITIONS: i32 = 4;
+
+/// Schedules, waits, judges: 0 only if nothing was lost, doubled or early.
+pub(crate) async fn run(running: &Running, rate: f64, count: u64) -> ExitCode {
+    match demonstrate(running, rate, count).await {
+        Ok(report) if report.valid => ExitCode::SUCCESS,
+        Ok(report) => {
+            eprintln!("ksched dev: not valid: {}", report.problems.join(", "));
+            ExitCode::from(4)
+        }
+        Err(why) => {
+            eprintln!("ksched dev: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demonstrate(running: &Running, rate: f64, count: u64) -> Result<Report, String> {
+    println!(
+        "ksched dev: an embedded broker (in memory, not Apache Kafka), a coordinator and a worker in one process.\n\
+         {count} messages at {rate}/s by gRPC, each due within 10 s of being scheduled.\n"
+    );
+    let addresses = [running.grpc.clone()];
+    let client = Client::connect(&addresses, Settings::default()).map_err(|error| error.to_string())?;
+    let log = Arc::new(kafka::connect(&running.kafka, BTreeMap::new()).map_err(|error| error.to_string())?);
+    let options = Options::new(rate, count, DELAYS_MS, rand_seed());
+    make_target(&log, &options.topic).await?;
+    let mut last = Duration::ZERO;
+    let report = bench::run(options, client, log, |progress| show(progress, &mut last));
+    let report = Box::pin(report).await.map_err(|error| error.to_string())?;
+    println!("\n{}", report.table());
+    Ok(report)
+}
+
+async fn make_target(log: &Arc<Librdkafka>, topic: &str) -> Result<(), String> {
+    let (log, topic) = (Arc::clone(log), topic.to_owned());
+    let made = tokio::task::spawn_blocking(move || kafka::make_target(&log, &topic, PARTITIONS));
+    made.await.map_err(|error| error.to_string())?.map(drop).map_err(|error| error.to_string())
+}
+
+/// A line every two seconds.
+fn show(progress: &Progress, last: &mut Duration) {
+    if progress.elapsed < *last + Duration::from_secs(2) {
+        return;
+    }
+    *last = progress.elapsed;
+    let Progress { elapsed, planned, acknowledged, delivered, visible_ms, .. } = progress;
+    println!(
+        "{:>3} s  scheduled {acknowledged:>6}  delivered {delivered:>6} of {planned}  lateness p50 {:.1} ms, p99 {:.1} ms",
+        elapsed.as_secs(),
+        visible_ms.p50,
+        visible_ms.p99
+    );
+}
+
+fn rand_seed() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |since| u64::from(since.subsec_nanos()))
+}

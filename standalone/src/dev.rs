@@ -1,0 +1,170 @@
+//! `ksched dev`: an embedded broker, a coordinator and a worker in one process.
+//!
+//! The broker (crate `noida-db`) speaks Kafka's protocol to any client, keeps all
+//! in memory and is not Apache Kafka: this is for a first try, not for messages
+//! that matter.
+
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use ksched_server::{
+    config::Config as CoordinatorConfig,
+    coordinator::{Coordinator, StartError},
+    store::memory::MemoryStore,
+};
+use ksched_telemetry::{logging, metrics::Metrics, stop};
+use ksched_worker::Config as WorkerConfig;
+use tokio::{task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::demo;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// HOST:PORT of the gRPC door; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:50051")]
+    listen: SocketAddr,
+    /// HOST:PORT of the coordinator's /metrics, /healthz and /readyz.
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    http: SocketAddr,
+    /// HOST:PORT of the worker's /metrics, /healthz and /readyz.
+    #[arg(long, default_value = "127.0.0.1:8001")]
+    worker_http: SocketAddr,
+    /// HOST:PORT of the embedded Kafka broker.
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    kafka: SocketAddr,
+    /// Schedule a short run of messages, show it, prove that none was lost, and end.
+    /// Takes free ports.
+    #[arg(long)]
+    demo: bool,
+    /// Messages a second of the demo.
+    #[arg(long, default_value_t = 500.0)]
+    rate: f64,
+    /// Messages of the demo.
+    #[arg(long, default_value_t = 5_000)]
+    count: u64,
+    /// Which log lines are written to stderr [default: warn]
+    #[arg(long, default_value = "warn,librdkafka=off,rdkafka=off")]
+    log_filter: String,
+}
+
+/// How long the parts may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// What runs, and where.
+pub(crate) struct Running {
+    pub(crate) kafka: String,
+    pub(crate) grpc: String,
+    pub(crate) http: String,
+    shutdown: CancellationToken,
+    parts: JoinSet<Result<(), String>>,
+}
+
+/// Runs until Ctrl-C, or until the demo has ended.
+pub(crate) async fn run(arguments: Arguments) -> ExitCode {
+    if let Err(error) = logging::init(logging::Format::Text, &arguments.log_filter) {
+        return complain(2, error);
+    }
+    let mut running = match start(&arguments).await {
+        Ok(running) => running,
+        Err(why) => return complain(1, why),
+    };
+    let code = if arguments.demo {
+        demo::run(&running, arguments.rate, arguments.count).await
+    } else {
+        introduce(&running);
+        running.until_stopped().await
+    };
+    running.stop().await;
+    code
+}
+
+async fn start(arguments: &Arguments) -> Result<Running, String> {
+    let place = |address: SocketAddr| {
+        let port = if arguments.demo { 0 } else { address.port() };
+        SocketAddr::new(address.ip(), port)
+    };
+    if !arguments.kafka.ip().is_loopback() {
+        return Err(format!("{} is not on loopback: the embedded broker has no protection", arguments.kafka));
+    }
+    let kafka = noida::kafka::spawn(&place(arguments.kafka).to_string())
+        .map_err(|error| format!("cannot listen on {}: {error}", arguments.kafka))?
+        .to_string();
+    let shutdown = CancellationToken::new();
+    let mut parts = JoinSet::new();
+    let config = CoordinatorConfig {
+        name: "dev".to_owned(),
+        listen: place(arguments.listen).to_string(),
+        http: place(arguments.http).to_string(),
+        kafka: kafka.clone(),
+        ..CoordinatorConfig::default()
+    };
+    let coordinator = Coordinator::start(config, Arc::new(MemoryStore::new()), shutdown.clone())
+        .await
+        .map_err(|error: StartError| error.to_string())?;
+    let (grpc, http) = (coordinator.grpc_address().to_string(), coordinator.http_address().to_string());
+    parts.spawn(async move { coordinator.run().await.map_err(|failure| failure.to_string()) });
+    let config = WorkerConfig {
+        name: "dev".to_owned(),
+        coordinators: vec![grpc.clone()],
+        http: place(arguments.worker_http).to_string(),
+        kafka: Some(kafka.clone()),
+        ..WorkerConfig::default()
+    };
+    let stopping = shutdown.clone();
+    parts.spawn(async move {
+        let metrics = Metrics::new(&config.name, env!("CARGO_PKG_VERSION"));
+        ksched_worker::run(config, &metrics, stopping).await.map_err(|error| error.to_string())
+    });
+    Ok(Running { kafka, grpc, http, shutdown, parts })
+}
+
+impl Running {
+    /// Ctrl-C, or the end of a part, which is a failure.
+    async fn until_stopped(&mut self) -> ExitCode {
+        tokio::select! {
+            () = stop::signal() => ExitCode::SUCCESS,
+            ended = self.parts.join_next() => match ended {
+                Some(Ok(Err(why))) => complain(1, why),
+                _ => complain(1, "a part ended although nobody had asked it to"),
+            },
+        }
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.cancel();
+        if timeout(STOP_WITHIN, async { while self.parts.join_next().await.is_some() {} }).await.is_err() {
+            eprintln!("ksched dev: some parts did not stop in time");
+        }
+    }
+}
+
+fn introduce(running: &Running) {
+    let Running { kafka, grpc, http, .. } = running;
+    println!(
+        "ksched dev is up. Everything is kept in memory and gone when it ends; the broker is not Apache Kafka.\n\
+         \n\
+         \x20 Kafka   {kafka}\n\
+         \x20 gRPC    {grpc}\n\
+         \x20 HTTP    http://{http}/metrics\n\
+         \n\
+         Try, in another terminal (the topic must exist when the message is due; kcat's first line makes it):\n\
+         \n\
+         \x20 echo hello | kcat -P -b {kafka} -t orders\n\
+         \x20 grpcurl -plaintext -d '{{\"topic\":\"orders\",\"delay\":\"5s\",\"value_text\":\"hi\"}}' {grpc} ksched.v1.Scheduler/Schedule\n\
+         \x20 echo later | kcat -P -b {kafka} -t SCHEDULED_MESSAGES -H topic=orders -H \"time=$(date -ud '+5 sec' '+%F %T') UTC\"\n\
+         \x20 ksched-client schedule --server {grpc} --topic orders --delay 5s 'payload'\n\
+         \x20 ksched-client tail --server {grpc} orders\n\
+         \n\
+         Ctrl-C ends it."
+    );
+}
+
+fn complain(code: u8, why: impl std::fmt::Display) -> ExitCode {
+    eprintln!("ksched dev: {why}");
+    ExitCode::from(code)
+}

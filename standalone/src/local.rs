@@ -1,0 +1,464 @@
+//! `ksched local`: real Apache Kafka, etcd, coordinators and workers as processes on this machine.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use ksched_local::{
+    Error, Result,
+    cluster::{Cluster, Description, Geometry, Options},
+    control::{self, Request},
+    launch::{self, Launch},
+    parts,
+    process::State,
+};
+use ksched_proto::v1::{GetClusterRequest, admin_client::AdminClient};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+/// A coordinator that is paused or starting does not answer; then the leader is not shown.
+const LEADER_WITHIN: Duration = Duration::from_secs(2);
+/// How often a cluster that starts in the background is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Real Apache Kafka, etcd, coordinators and workers as processes on loopback
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Data, logs and ports are kept here; clusters in different directories do not meet
+    /// [default: `local` in ksched's cache folder]
+    #[arg(long, global = true, env = "KSCHED_LOCAL_DIR")]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Start a cluster and keep it until Ctrl-C, or in the background until `down`
+    Up(Box<Up>),
+    /// Show what runs where
+    Status {
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Print what a process has written (all of them, if none is named)
+    Logs { name: Option<String> },
+    /// End a process: SIGTERM (and SIGKILL if it does not heed that), or -9 at once
+    Kill {
+        name: String,
+        /// SIGKILL at once
+        #[arg(short = '9')]
+        nine: bool,
+    },
+    /// Stop a process in its tracks (SIGSTOP)
+    Pause { name: String },
+    /// Let a paused process go on (SIGCONT)
+    Resume { name: String },
+    /// End a process if it runs, and start it again on its ports and data
+    Restart { name: String },
+    /// End everything; data and ports are kept for the next `up`
+    Down {
+        /// Remove data, logs and ports too
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Own a cluster in the background; `up --detach` runs this
+    #[command(hide = true)]
+    Own,
+}
+
+#[derive(Debug, clap::Args)]
+struct Up {
+    #[arg(long, default_value_t = 1)]
+    coordinators: u16,
+    #[arg(long, default_value_t = 1)]
+    workers: u16,
+    /// Kafka nodes: 1, or 3 with replication 3
+    #[arg(long, default_value_t = 1)]
+    brokers: u16,
+    /// Leave it running in the background until `down`
+    #[arg(long)]
+    detach: bool,
+    /// json implies --detach
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+    /// Width of a level-1 slot, such as 4s
+    #[arg(long)]
+    slot_width: Option<String>,
+    /// Slots of one level in a slot of the next
+    #[arg(long)]
+    ratio: Option<u32>,
+    /// Levels of the wheel
+    #[arg(long)]
+    levels: Option<u32>,
+    /// Independent streams of work
+    #[arg(long)]
+    lanes: Option<u32>,
+    /// How long a silent worker keeps its jobs, such as 2s
+    #[arg(long)]
+    lease_ttl: Option<String>,
+    /// exactly-once or at-least-once
+    #[arg(long)]
+    delivery: Option<String>,
+    /// Of each worker, such as 256MiB
+    #[arg(long)]
+    memory_limit: Option<String>,
+    /// Fixed heap of each Kafka node, as -Xmx takes it [default: 512m]
+    #[arg(long)]
+    kafka_heap: Option<String>,
+    /// A Kafka broker property, NAME=VALUE
+    #[arg(long = "kafka-property", value_name = "NAME=VALUE", value_parser = property)]
+    kafka_properties: Vec<(String, String)>,
+    /// Where ksched-server and ksched-worker are [default: beside this program]
+    #[arg(long)]
+    bin_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
+/// Runs the subcommand: 0 done, 1 failed for a reason that may pass, 2 refused, 3 no such cluster or process.
+pub(crate) async fn run(args: Args) -> ExitCode {
+    let done = match args.dir.map_or_else(default_dir, Ok) {
+        Ok(dir) => dispatch(args.command, dir).await,
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ksched local: {error}");
+            ExitCode::from(match error {
+                Error::Unknown { .. } | Error::NoCluster { .. } => 3,
+                Error::Invalid(_) | Error::Taken { .. } | Error::Missing { .. } => 2,
+                _ => 1,
+            })
+        }
+    }
+}
+
+async fn dispatch(command: Command, dir: PathBuf) -> Result<ExitCode> {
+    match command {
+        Command::Up(up) if up.detach || up.output == Output::Json => {
+            let output = up.output;
+            up_in_background(&dir, &up.into_options(), output).await
+        }
+        Command::Up(up) => own(&dir, up.into_options(), Shown::Yes).await,
+        Command::Own => {
+            launch::detach()?;
+            let options = launch::load_options(&dir)?;
+            own(&dir, options, Shown::No).await
+        }
+        Command::Status { output } => {
+            let description = Description::read(&dir)?;
+            show(&with_leader(description).await, output);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Logs { name } => blocking(move || print_logs(&dir, name)).await,
+        Command::Kill { name, nine: true } => ask(dir, Request::Kill { name }).await,
+        Command::Kill { name, nine: false } => ask(dir, Request::Stop { name }).await,
+        Command::Pause { name } => ask(dir, Request::Pause { name }).await,
+        Command::Resume { name } => ask(dir, Request::Resume { name }).await,
+        Command::Restart { name } => ask(dir, Request::Restart { name }).await,
+        Command::Down { purge } => blocking(move || down(&dir, purge)).await,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Yes,
+    No,
+}
+
+/// Starts the cluster, owns it until a signal or `down`, and ends it.
+async fn own(dir: &Path, options: Options, shown: Shown) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (ready, mut started) = oneshot::channel();
+    let (finished, mut ended) = oneshot::channel();
+    let (path, told) = (dir.to_owned(), Arc::clone(&stop));
+    // A plain thread: if we leave before it is done, it must not hold up the end of the process, with which the
+    // kernel kills whatever was started.
+    thread::spawn(move || {
+        let outcome = Cluster::start(&path, &options, say).and_then(|cluster| {
+            // Nobody listens only if we are about to leave.
+            let _ = ready.send(cluster.describe());
+            control::supervise(&cluster, &told, say)
+        });
+        let _ = finished.send(outcome);
+    });
+
+    let description = tokio::select! {
+        Ok(description) = &mut started => description,
+        outcome = &mut ended => return done(outcome),
+        () = signals.next() => return Ok(ExitCode::FAILURE),
+    };
+    if shown == Shown::Yes {
+        let description = with_leader(description).await;
+        show(&description, Output::Table);
+        hint(&description, "Ctrl-C ends it.");
+    }
+    tokio::select! {
+        outcome = &mut ended => return done(outcome),
+        () = signals.next() => {}
+    }
+    say("ending everything; once more kills it");
+    stop.store(true, Ordering::Relaxed);
+    tokio::select! {
+        outcome = &mut ended => done(outcome),
+        () = signals.next() => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn done(outcome: std::result::Result<Result<()>, oneshot::error::RecvError>) -> Result<ExitCode> {
+    outcome.unwrap_or(Err(Error::Invalid("the thread that owns the cluster ended early")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn up_in_background(dir: &Path, options: &Options, output: Output) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let mut launch = Launch::begin(dir, options, &["local", "own"])?;
+    let description = loop {
+        let polled = launch.poll();
+        eprint!("{}", launch.said());
+        if let Some(description) = polled? {
+            break description;
+        }
+        tokio::select! {
+            () = sleep(POLL) => {}
+            () = signals.next() => {
+                launch.abort();
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    };
+    let description = with_leader(description).await;
+    show(&description, output);
+    if output == Output::Table {
+        hint(&description, &format!("{} down ends it.", us(&description.dir)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Up {
+    fn into_options(self) -> Options {
+        Options {
+            brokers: self.brokers,
+            coordinators: self.coordinators,
+            workers: self.workers,
+            kafka_heap: self.kafka_heap,
+            kafka_properties: self.kafka_properties,
+            bin_dir: self.bin_dir,
+            geometry: Geometry {
+                slot_width: self.slot_width,
+                ratio: self.ratio,
+                levels: self.levels,
+                lanes: self.lanes,
+                lease_ttl: self.lease_ttl,
+            },
+            delivery: self.delivery,
+            memory_limit: self.memory_limit,
+            ..Options::default()
+        }
+    }
+}
+
+/// What ends a program from outside.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let on = |kind| {
+            signal(kind).map_err(|source| Error::Io { doing: "listen for signals".to_owned(), source })
+        };
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hang_up: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
+async fn ask(dir: PathBuf, request: Request) -> Result<ExitCode> {
+    blocking(move || control::ask(&dir, &request).map(|()| ExitCode::SUCCESS)).await
+}
+
+async fn blocking(work: impl FnOnce() -> Result<ExitCode> + Send + 'static) -> Result<ExitCode> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(Error::Invalid("the thread that does the work ended early")))
+}
+
+fn down(dir: &Path, purge: bool) -> Result<ExitCode> {
+    match control::down(dir) {
+        Ok(()) => say("everything has ended"),
+        Err(Error::NoCluster { .. }) => say(&format!("no cluster is running in {}", dir.display())),
+        Err(error) => return Err(error),
+    }
+    if purge {
+        control::purge(dir)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One process's log as it is; all of them with their names before each line.
+fn print_logs(dir: &Path, name: Option<String>) -> Result<ExitCode> {
+    let logs = dir.join("logs");
+    let mut names: Vec<_> = fs::read_dir(&logs)
+        .map_err(|_| Error::NoCluster { dir: dir.to_owned() })?
+        .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    if let Some(name) = name {
+        if !names.contains(&name) {
+            return Err(Error::Unknown { name, known: names.join(", ") });
+        }
+        write_log(&logs, &name, "")?;
+    } else {
+        names.iter().try_for_each(|name| write_log(&logs, name, &format!("{name:13} | ")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_log(logs: &Path, name: &str, before: &str) -> Result<()> {
+    let file = logs.join(format!("{name}.log"));
+    let bytes =
+        fs::read(&file).map_err(|source| Error::Io { doing: format!("read {}", file.display()), source })?;
+    let mut out = io::stdout().lock();
+    for line in String::from_utf8_lossy(&bytes).lines() {
+        // A reader that has seen enough (`| head`) closes the pipe.
+        if writeln!(out, "{before}{line}").is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Asks the coordinators, one after the other, who makes jobs.
+async fn with_leader(mut description: Description) -> Description {
+    for coordinator in &description.coordinators {
+        let url = format!("http://{}", coordinator.grpc);
+        let asked = timeout(LEADER_WITHIN, async {
+            let mut admin = AdminClient::connect(url).await.ok()?;
+            Some(admin.get_cluster(GetClusterRequest {}).await.ok()?.into_inner().leader)
+        });
+        if let Ok(Some(leader)) = asked.await {
+            description.leader = Some(leader).filter(|leader| !leader.is_empty());
+            break;
+        }
+    }
+    description
+}
+
+fn show(description: &Description, output: Output) {
+    let text = match output {
+        Output::Json => description.to_json(),
+        Output::Table => table(description),
+    };
+    // Whoever closes the pipe does not want to know.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+fn table(description: &Description) -> String {
+    let mut lines = vec![format!("{:<15}{:<9}{:<9}ADDRESS", "NAME", "STATE", "PID")];
+    for entry in &description.processes {
+        let state = match entry.state {
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Dead => "dead",
+        };
+        let pid = entry.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let address = description.address(&entry.name).unwrap_or_default();
+        let http = description.coordinators.iter().find(|one| one.name == entry.name);
+        let http = http.map_or_else(String::new, |one| format!(", http://{}", one.http));
+        let leads = if description.leader.as_ref() == Some(&entry.name) { " (makes jobs)" } else { "" };
+        lines.push(format!("{:<15}{state:<9}{pid:<9}{address}{http}{leads}", entry.name));
+    }
+    lines.push(format!("\nData and logs: {}", description.dir.display()));
+    lines.join("\n")
+}
+
+/// What to type next.
+fn hint(description: &Description, last: &str) {
+    let us = us(&description.dir);
+    let kafka = &description.kafka;
+    eprintln!("\nTry:");
+    if let Some(grpc) = description.coordinators.first().map(|coordinator| &coordinator.grpc) {
+        let message = r#"{"topic": "orders", "value_text": "hello", "delay": "10s"}"#;
+        eprintln!("  {} -plaintext -d '{message}' {grpc} ksched.v1.Scheduler/Schedule", at_hand("grpcurl"));
+        let client = at_hand("ksched-client");
+        eprintln!("  {client} schedule --server {grpc} --topic orders --delay 10s 'hello'");
+        eprintln!("  {client} tail --server {grpc} orders");
+        eprintln!(
+            "  echo hello | kcat -P -b {kafka} -t SCHEDULED_MESSAGES -H topic=orders \
+             -H \"time=$(date -d '+20 seconds' '+%F %T')\""
+        );
+    }
+    eprintln!("  kcat -C -b {kafka} -t orders -f '%T %h %s\\n'");
+    eprintln!(
+        "  {us} status\n  {us} kill {} -9",
+        description.workers.first().map_or("etcd", |one| &one.name)
+    );
+    eprintln!("{last}");
+}
+
+/// How this program is called for the cluster in `dir`.
+fn us(dir: &Path) -> String {
+    let program = at_hand("ksched");
+    match default_dir() {
+        Ok(default) if default == dir => format!("{program} local"),
+        _ => format!("{program} local --dir {}", dir.display()),
+    }
+}
+
+/// A program's name if the shell finds it, else where we do.
+fn at_hand(program: &str) -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
+        return program.to_owned();
+    }
+    let beside = std::env::current_exe().ok().and_then(|us| Some(us.parent()?.join(program)));
+    let cached = parts::cache_dir().ok().map(|cache| cache.join("bin").join(program));
+    let found = beside.into_iter().chain(cached).find(|file| file.is_file());
+    found.map_or_else(|| program.to_owned(), |file| file.display().to_string())
+}
+
+fn default_dir() -> Result<PathBuf> {
+    Ok(parts::cache_dir()?.join("local"))
+}
+
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+fn property(text: &str) -> std::result::Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is wanted")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,112 @@
+//! A bench run beside which a scenario does its mischief.
+
+use std::{sync::Arc, time::Duration};
+
+use ksched_client::{
+    bench::{self, Door, Options, Report},
+    verify::Verification,
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    bed::{Bed, block_on, runtime},
+    catch::{Catch, Caught},
+    table::Row,
+};
+
+/// What counts as affected by a fault.
+const AFFECTED_MS: i64 = 500;
+
+/// How a scenario's messages are scheduled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) door: Door,
+    pub(crate) rate: u32,
+    pub(crate) seconds: u32,
+    pub(crate) delays_ms: (i64, i64),
+}
+
+/// A run on its way.
+#[derive(Debug)]
+pub(crate) struct Run {
+    scenario: &'static str,
+    report: JoinHandle<Result<Report, bench::Error>>,
+    catch: Catch,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) scenario: &'static str,
+    pub(crate) report: Report,
+    /// Every delivered record.
+    pub(crate) caught: Vec<Caught>,
+}
+
+impl Run {
+    pub(crate) fn start(bed: &Bed, scenario: &'static str, load: Load) -> Self {
+        let topic = bed.target(scenario);
+        let catch = Catch::start(bed, &topic);
+        let count = u64::from(load.rate) * u64::from(load.seconds);
+        let (from_ms, to_ms) = load.delays_ms;
+        let options = Options {
+            door: load.door,
+            topic,
+            grace: Duration::from_secs(60),
+            ..Options::new(f64::from(load.rate), count, from_ms..=to_ms, 42)
+        };
+        let run = bench::run(options, bed.client(), Arc::clone(&bed.log), |_| ());
+        Self { scenario, report: runtime().spawn(Box::pin(run)), catch }
+    }
+
+    /// Waits for its end and prints its row; `fault_at_ms` is when the trouble began.
+    pub(crate) fn finish(self, fault_at_ms: Option<i64>) -> Outcome {
+        let report = block_on(self.report).expect("a run that ends").expect("a run");
+        let outcome = Outcome { scenario: self.scenario, report, caught: self.catch.all() };
+        let heal_ms = fault_at_ms.map(|at_ms| (outcome.healed_at_ms().unwrap_or(at_ms) - at_ms).max(0));
+        Row { scenario: self.scenario, report: &outcome.report, worst_ms: outcome.worst_ms(), heal_ms }.print();
+        outcome
+    }
+
+    /// What has been delivered so far.
+    pub(crate) fn delivered(&self) -> usize {
+        self.catch.all().len()
+    }
+}
+
+impl Outcome {
+    fn verification(&self) -> &Verification {
+        self.report.verification()
+    }
+
+    /// Worst visible lateness.
+    pub(crate) fn worst_ms(&self) -> f64 {
+        self.verification().visible_ms.map_or(f64::INFINITY, |p| p.max)
+    }
+
+    pub(crate) fn p99_ms(&self) -> f64 {
+        self.verification().visible_ms.map_or(f64::INFINITY, |p| p.p99)
+    }
+
+    /// When the last affected message came.
+    pub(crate) fn healed_at_ms(&self) -> Option<i64> {
+        self.caught.iter().filter(|c| c.late_ms() > AFFECTED_MS).map(|c| c.at_ms).max()
+    }
+
+    /// Nothing lost, doubled, early, out of order, changed or invented, and everything was taken.
+    #[track_caller]
+    pub(crate) fn assert_exact(&self) {
+        let v = self.verification();
+        let (scenario, problems) = (self.scenario, &self.report.problems);
+        assert!(v.delivered > 0, "{scenario}: nothing was delivered");
+        let wrong = v.lost + v.doubled + v.early + v.reordered + v.corrupted + v.invented;
+        assert_eq!(wrong, 0, "{scenario}: {problems:?} {:?}", v.examples);
+        assert_eq!(self.report.refused, 0, "{scenario}: {problems:?}");
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_worst_below(&self, bound: Duration) {
+        let worst = self.worst_ms();
+        assert!(worst < bound.as_millis() as f64, "{}: worst lateness {worst} ms, not {bound:?}", self.scenario);
+    }
+}
