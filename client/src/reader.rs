@@ -73,7 +73,7 @@ impl TopicReader {
         until: Until,
         mut on_record: impl FnMut(Received) -> ControlFlow<()> + Send + 'static,
     ) -> Result<Self, Error> {
-        let mut cursor = Cursor::new(log.as_ref(), topic, from, until)?;
+        let mut cursor = patiently(|| Cursor::new(log.as_ref(), topic, from, until))?;
         let mut reader = cursor.reader(log.as_ref())?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -151,6 +151,18 @@ impl Drop for TopicReader {
     fn drop(&mut self) {
         // The thread ends with its next poll.
         self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks again for a while: a topic just made has no leaders yet, a broker just
+/// started has no answers.
+fn patiently<T>(ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    let deadline = Instant::now() + REBUILD_AFTER;
+    loop {
+        match ask() {
+            Err(Error::Unavailable(_)) if Instant::now() < deadline => thread::sleep(AFTER_ERROR),
+            result => return result,
+        }
     }
 }
 

@@ -112,8 +112,10 @@ pub enum TransactionError {
     /// A newer holder exists. The job is not ours any more: drop it.
     #[error("fenced by a newer holder")]
     Fenced,
-    /// Some records were refused; the transaction was aborted cleanly or not,
-    /// either way everything must be built anew.
+    /// Some records were refused; the transaction was not committed and everything
+    /// must be built anew. Records that a broker which went away did not acknowledge
+    /// are `Unclean` instead. All refusals may be [`RefusalReason::Collateral`] (a batch
+    /// too large, a target without a leader): then try the records one at a time.
     #[error("{} records refused", .0.len())]
     Refused(Vec<Refusal>),
     /// The outcome is unknown, or cannot be trusted (design §4.2).

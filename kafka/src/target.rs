@@ -1,6 +1,7 @@
 //! Making a topic that is not the cluster's own: a bench's or a test's target.
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -12,14 +13,14 @@ use rdkafka::{
 
 use crate::{
     librdkafka::{Librdkafka, admin::Admin, error_of},
-    log::{Error, Log as _},
+    log::{Error, Log as _, Offset, TopicPartition},
 };
 
-/// Until a topic just made is known to the brokers asked.
-const VISIBLE_WITHIN: Duration = Duration::from_secs(30);
+/// Until a topic just made has leaders, and the brokers asked know them.
+const USABLE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Makes a topic with the broker's default replication and these settings
-/// (`message.timestamp.type` and so on) and waits until it can be seen. Whether it
+/// (`message.timestamp.type` and so on) and waits until it can be used. Whether it
 /// was made: one that is there already is left as it is. Blocks.
 ///
 /// # Errors
@@ -42,12 +43,18 @@ pub fn create(
         Some(Err((name, code))) => return Err(error_of(code, &name)),
         None => return Err(Error::Unavailable("no answer about the topic".to_owned())),
     };
-    let deadline = Instant::now() + VISIBLE_WITHIN;
-    while log.topic(name)?.is_none() {
-        if Instant::now() >= deadline {
-            return Err(Error::Unavailable("the topic just made is not visible".to_owned()));
+    let topic: Arc<str> = name.into();
+    let partitions: Vec<_> =
+        (0..partitions).map(|partition| TopicPartition { topic: Arc::clone(&topic), partition }).collect();
+    let deadline = Instant::now() + USABLE_WITHIN;
+    loop {
+        // It is seen before its partitions have leaders.
+        match log.offsets(&partitions, Offset::End) {
+            Ok(_) => return Ok(made),
+            Err(Error::Unavailable(_) | Error::Unknown(_)) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return Err(error),
         }
-        thread::sleep(Duration::from_millis(50));
     }
-    Ok(made)
 }

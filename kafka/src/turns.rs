@@ -120,3 +120,72 @@ impl<P: TransactionalProducer> Turns<P> {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Writes down what it is told to do; fails at commit if told so.
+    struct Scribe {
+        name: char,
+        said: Arc<Mutex<Vec<String>>>,
+        fails_at_commit: Arc<Mutex<bool>>,
+    }
+
+    impl Scribe {
+        fn say(&self, what: &str) {
+            self.said.lock().unwrap().push(format!("{what} {}", self.name));
+        }
+    }
+
+    impl TransactionalProducer for Scribe {
+        fn init(&mut self) -> Result<(), Error> {
+            self.say("init");
+            Ok(())
+        }
+
+        fn begin(&mut self) -> Result<(), TransactionError> {
+            self.say("begin");
+            Ok(())
+        }
+
+        fn send(&mut self, _: usize, _: Outgoing<'_>) -> Result<(), TransactionError> {
+            Ok(())
+        }
+
+        fn flush(&mut self) -> Result<(), TransactionError> {
+            Ok(())
+        }
+
+        fn commit(&mut self, _: &[(TopicPartition, Position)]) -> Result<(), TransactionError> {
+            if *self.fails_at_commit.lock().unwrap() {
+                return Err(TransactionError::Unclean("as told".to_owned()));
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_first_after_every_take_over_then_in_turn_and_nothing_after_a_failure() {
+        let (said, fails) = (Arc::default(), Arc::default());
+        let scribe = |name| Scribe { name, said: Arc::clone(&said), fails_at_commit: Arc::clone(&fails) };
+        let mut turns = Turns::new(scribe('a'), scribe('b'));
+        assert!(turns.begin().is_err(), "begun before any init");
+        let fire = |turns: &mut Turns<Scribe>| turns.begin().and_then(|()| turns.commit(&[]));
+        turns.take_over().unwrap();
+        fire(&mut turns).unwrap();
+        turns.take_over().unwrap();
+        for _ in 0..3 {
+            fire(&mut turns).unwrap();
+        }
+        *fails.lock().unwrap() = true;
+        assert!(fire(&mut turns).is_err());
+        *fails.lock().unwrap() = false;
+        assert!(fire(&mut turns).is_err(), "begun after a failure");
+        assert!(turns.commit(&[]).is_err(), "committed without a begin");
+        let expected = "init a,init b,begin a,init a,init b,begin a,begin b,begin a,begin b";
+        assert_eq!(said.lock().unwrap().join(","), expected);
+    }
+}

@@ -307,7 +307,11 @@ impl JobLeasing for Leasing {
         &self,
         request: Request<v1::AcquireJobsRequest>,
     ) -> Result<Response<v1::AcquireJobsResponse>, Status> {
-        let jobs = self.acquire(request.into_inner()).await?;
+        let jobs = match self.acquire(request.into_inner()).await {
+            // Views end with the coordinator; another one serves the next poll.
+            Err(Error::Stale(Stale)) if self.shutdown.is_cancelled() => Vec::new(),
+            outcome => outcome?,
+        };
         Ok(Response::new(v1::AcquireJobsResponse { jobs }))
     }
 

@@ -15,7 +15,7 @@ use std::{
 
 use ksched_local::{
     Error, Result,
-    cluster::{Cluster, Description, Geometry, Options},
+    cluster::{Cluster, Description, Entry, Geometry, Options},
     control::{self, Request},
     launch::{self, Launch},
     parts,
@@ -370,7 +370,9 @@ async fn with_leader(mut description: Description) -> Description {
             Some(admin.get_cluster(GetClusterRequest {}).await.ok()?.into_inner().leader)
         });
         if let Ok(Some(leader)) = asked.await {
-            description.leader = Some(leader).filter(|leader| !leader.is_empty());
+            // Until its lease is over, one that was killed is still told of.
+            let lives = |entry: &Entry| entry.name == leader && entry.pid.is_some();
+            description.leader = description.processes.iter().any(lives).then_some(leader);
             break;
         }
     }
@@ -410,6 +412,8 @@ fn hint(description: &Description, last: &str) {
     let us = us(&description.dir);
     let kafka = &description.kafka;
     eprintln!("\nTry:");
+    // A message to a topic that does not exist goes to the dead letters.
+    eprintln!("  kcat -L -b {kafka} -t orders -X allow.auto.create.topics=true > /dev/null  # makes the topic");
     if let Some(grpc) = description.coordinators.first().map(|coordinator| &coordinator.grpc) {
         let message = r#"{"topic": "orders", "value_text": "hello", "delay": "10s"}"#;
         eprintln!("  {} -plaintext -d '{message}' {grpc} ksched.v1.Scheduler/Schedule", at_hand("grpcurl"));

@@ -1,6 +1,8 @@
 //! The client against a stub coordinator in this process, the bench against a stub
 //! log, and the command's arguments.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail by panicking")]
+
 mod bench;
 mod cli;
 mod schedule;

@@ -68,7 +68,7 @@ async fn a_broken_stream_is_resumed_with_what_is_not_settled() {
             assert!(attempt.number > *number);
             assert_eq!(&request.when, when);
         }
-        last.insert(attempt.id.to_vec(), (attempt.number, request.when.clone()));
+        last.insert(attempt.id.to_vec(), (attempt.number, request.when));
     }
     assert_eq!(last.len(), 40, "as many messages as were sent");
 }

@@ -61,3 +61,26 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
         _ => tracing::debug!(target: "librdkafka", facility, "{text}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines as librdkafka 2.12.1 writes them.
+    #[test]
+    fn disconnects_and_time_outs_count_and_nothing_else() {
+        let notes = Notes::default();
+        notes.line("GETPID", "[thrd:main]: Acquired ProducerId 1 Epoch 0");
+        notes.line("CONFWARN", "[thrd:app]: Configuration property x is a consumer property");
+        assert_eq!(notes.count(), 0);
+        let disconnected = "[thrd:TxnCoordinator]: TxnCoordinator: 127.0.0.1:1: Disconnected: connection closed by \
+                            peer: receive 0 after POLLIN (after 12ms in state UP)";
+        notes.line("FAIL", disconnected);
+        notes.line(
+            "REQTMOUT",
+            "[thrd:x]: x: Timed out 1 in-flight, 0 retry-queued, 0 out-queue, 0 partially-sent",
+        );
+        assert_eq!(notes.count(), 2);
+        assert!(notes.last().contains("Timed out"));
+    }
+}

@@ -25,10 +25,9 @@ use crate::{
 
 /// How long the queue may stay full.
 const FULL_LIMIT: Duration = Duration::from_secs(10);
-/// A look at one topic after a refusal.
+/// A look at one topic after a refusal, and at all of them.
 const METADATA_LIMIT: Duration = Duration::from_secs(2);
-/// Topics looked at after a refusal, at most.
-const METADATA_TOPICS: usize = 16;
+const METADATA_LIMIT_ALL: Duration = Duration::from_secs(5);
 
 /// The client itself.
 pub(super) type Client = ThreadedProducer<Context>;
@@ -127,13 +126,14 @@ impl Queue {
     pub(super) fn explain(&self, undelivered: &[Undelivered]) -> Vec<Refusal> {
         let mut refused = refusals(undelivered);
         let mut seen: Vec<(&str, Option<usize>)> = Vec::new();
+        let deadline = Instant::now() + METADATA_LIMIT_ALL;
         for (refusal, each) in refused.iter_mut().zip(undelivered) {
             if !matches!(refusal.reason, RefusalReason::Collateral(_)) {
                 continue;
             }
             let known = match seen.iter().find(|(topic, _)| *topic == &*each.topic) {
                 Some((_, partitions)) => *partitions,
-                None if seen.len() < METADATA_TOPICS => {
+                None if Instant::now() < deadline => {
                     let partitions = self.partitions(&each.topic);
                     seen.push((&each.topic, partitions));
                     partitions

@@ -20,7 +20,9 @@ use super::{
     failure, list,
     queue::{Client, NotTaken, Queue, call_error},
 };
-use crate::log::{Error, Outgoing, Position, TopicPartition, TransactionError, TransactionalProducer};
+use crate::log::{
+    Error, Outgoing, Position, RefusalReason, TopicPartition, TransactionError, TransactionalProducer,
+};
 
 /// Fencing waits for the end of the old holder's transaction; 50–500 ms is usual.
 const INIT_LIMIT: Duration = Duration::from_secs(20);
@@ -74,7 +76,12 @@ impl Transactional {
         if self.is_fenced() || undelivered.iter().any(|each| failure::is_fenced(each.code)) {
             return Err(TransactionError::Fenced);
         }
-        Err(TransactionError::Refused(self.queue.explain(&undelivered)))
+        let refused = self.queue.explain(&undelivered);
+        // A broker that went away is nobody's refusal.
+        if refused.iter().all(|each| matches!(each.reason, RefusalReason::Collateral(_))) {
+            self.check_notes()?;
+        }
+        Err(TransactionError::Refused(refused))
     }
 
     fn is_fenced(&self) -> bool {

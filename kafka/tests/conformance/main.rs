@@ -14,7 +14,6 @@ mod speed;
 mod targets;
 mod topics;
 mod transactions;
-mod zz_init;
 
 /// Makes a test of each function on each broker.
 macro_rules! points {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ksched_kafka::{Log as _, Position, Turns};
+use ksched_kafka::{Log as _, Position, Reader as _, Turns};
 
-use crate::bed::{at, real, text, to, unique};
+use crate::bed::{at, read, real, text, to, unique};
 
 #[test]
 fn begin_to_commit_with_two_producers_in_turn() {
@@ -35,4 +35,28 @@ fn begin_to_commit_with_two_producers_in_turn() {
             took[50], took[90], took[98]
         );
     }
+}
+
+/// From begin until a read_committed reader has the record.
+#[test]
+fn begin_to_visible() {
+    let bed = real();
+    let (log, target) = (bed.log(), bed.topic("visible", 1));
+    let id = unique("visible");
+    let producer = |turn: char| log.transactional(&format!("{id}.{turn}")).unwrap();
+    let mut turns = Turns::new(producer('a'), producer('b'));
+    turns.take_over().unwrap();
+    let mut reader = log.reader(1 << 20).unwrap();
+    reader.assign(&[(at(&target, 0), 0)]).unwrap();
+    let mut took = Vec::new();
+    for _ in 0..100 {
+        let began_at = Instant::now();
+        turns.begin().unwrap();
+        turns.send(0, to(&target, 0, &text("payload"))).unwrap();
+        turns.commit(&[]).unwrap();
+        read(&mut reader, 1);
+        took.push(began_at.elapsed());
+    }
+    took.sort();
+    println!("visible: p50 {:?} p90 {:?} p99 {:?}", took[50], took[90], took[98]);
 }

@@ -77,11 +77,11 @@ impl Views {
         }
     }
 
-    /// A view not older than this instant.
+    /// A view that was begun after this instant.
     pub async fn since(&self, instant: Instant) -> Result<Arc<Seen>, Stale> {
         let mut latest = self.latest.clone();
         self.wanted.notify_one();
-        let fresh = latest.wait_for(|seen| seen.as_ref().is_some_and(|seen| seen.at >= instant));
+        let fresh = latest.wait_for(|seen| seen.as_ref().is_some_and(|seen| seen.at > instant));
         match time::timeout(FRESH_WITHIN, fresh).await {
             Ok(Ok(seen)) => seen.clone().ok_or(Stale),
             Ok(Err(_)) | Err(_) => Err(Stale),

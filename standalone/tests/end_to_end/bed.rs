@@ -10,7 +10,7 @@ use std::{
 };
 
 use ksched_client::{Client, Settings};
-use ksched_kafka::{Librdkafka, Log as _};
+use ksched_kafka::Librdkafka;
 use ksched_local::{
     cluster::{Cluster, Geometry, Options},
     process::State,
@@ -48,7 +48,10 @@ impl Bed {
         };
         // The least a worker takes, for the scenario about memory.
         let memory_limit = Some("16MiB".to_owned());
-        Self::start("small", Options { coordinators: 2, workers: 2, geometry, memory_limit, ..Options::default() })
+        Self::start(
+            "small",
+            Options { coordinators: 2, workers: 2, geometry, memory_limit, ..Options::default() },
+        )
     }
 
     fn start(name: &str, options: Options) -> Self {
@@ -99,7 +102,9 @@ impl Bed {
     pub(crate) fn worker_with_lanes(&self) -> String {
         eventually("a worker with lanes", Duration::from_secs(30), || {
             let jobs = self.jobs();
-            let lane = jobs.iter().find(|state| job_name(state).starts_with("lane/") && !state.worker_name.is_empty());
+            let lane = jobs
+                .iter()
+                .find(|state| job_name(state).starts_with("lane/") && !state.worker_name.is_empty());
             lane.map(|state| state.worker_name.clone())
         })
     }

@@ -64,7 +64,8 @@ impl Run {
         let report = block_on(self.report).expect("a run that ends").expect("a run");
         let outcome = Outcome { scenario: self.scenario, report, caught: self.catch.all() };
         let heal_ms = fault_at_ms.map(|at_ms| (outcome.healed_at_ms().unwrap_or(at_ms) - at_ms).max(0));
-        Row { scenario: self.scenario, report: &outcome.report, worst_ms: outcome.worst_ms(), heal_ms }.print();
+        Row { scenario: self.scenario, report: &outcome.report, worst_ms: outcome.worst_ms(), heal_ms }
+            .print();
         outcome
     }
 
@@ -107,6 +108,10 @@ impl Outcome {
     #[track_caller]
     pub(crate) fn assert_worst_below(&self, bound: Duration) {
         let worst = self.worst_ms();
-        assert!(worst < bound.as_millis() as f64, "{}: worst lateness {worst} ms, not {bound:?}", self.scenario);
+        assert!(
+            worst < bound.as_millis() as f64,
+            "{}: worst lateness {worst} ms, not {bound:?}",
+            self.scenario
+        );
     }
 }

@@ -1,0 +1,44 @@
+//! Every door, with nothing wrong.
+
+use ksched_client::bench::Door;
+
+use crate::{
+    bed::Bed,
+    run::{Load, Run},
+};
+
+/// Far above what is usual; a machine that runs other things must not fail it.
+const P99_BOUND_MS: f64 = 2_000.0;
+
+pub(crate) fn unary_at_a_thousand_a_second(bed: &Bed) {
+    let load = Load { door: Door::Unary, rate: 1_000, seconds: 15, delays_ms: (0, 10_000) };
+    steady(bed, "doors::unary_at_a_thousand_a_second", load);
+}
+
+pub(crate) fn batch(bed: &Bed) {
+    steady(bed, "doors::batch", Load { door: Door::Batch, rate: 1_000, seconds: 5, delays_ms: (0, 5_000) });
+}
+
+pub(crate) fn stream(bed: &Bed) {
+    // Some far enough ahead to go through the wheel.
+    steady(
+        bed,
+        "doors::stream",
+        Load { door: Door::Stream, rate: 1_000, seconds: 5, delays_ms: (0, 30_000) },
+    );
+}
+
+pub(crate) fn intake(bed: &Bed) {
+    steady(
+        bed,
+        "doors::intake",
+        Load { door: Door::Intake, rate: 1_000, seconds: 5, delays_ms: (1_000, 10_000) },
+    );
+}
+
+fn steady(bed: &Bed, scenario: &'static str, load: Load) {
+    let outcome = Run::start(bed, scenario, load).finish(None);
+    outcome.assert_exact();
+    let p99 = outcome.p99_ms();
+    assert!(p99 < P99_BOUND_MS, "{scenario}: p99 of visible lateness is {p99} ms");
+}

@@ -1,0 +1,93 @@
+//! One part killed or paused in the middle of a run: nothing lost, doubled or early, and all of it out again
+//! without anyone's help.
+
+use std::{thread, time::Duration};
+
+use ksched_client::bench::Door;
+
+use crate::{
+    bed::{Bed, now_ms},
+    run::{Load, Outcome, Run},
+    table,
+};
+
+const LOAD: Load = Load { door: Door::Unary, rate: 500, seconds: 20, delays_ms: (0, 15_000) };
+/// From the start of the run to the fault.
+const BEFORE: Duration = Duration::from_secs(5);
+const PAUSED: Duration = Duration::from_secs(15);
+const ETCD_GONE: Duration = Duration::from_secs(20);
+/// What recovers from a fault of some seconds is out within this.
+const BOUND: Duration = Duration::from_secs(20);
+
+pub(crate) fn worker_killed(bed: &Bed) {
+    let worker = bed.worker_with_lanes();
+    let outcome = during_a_run(bed, "faults::worker_killed", || {
+        bed.cluster.kill(&worker).unwrap();
+        // Only the others can take over meanwhile.
+        thread::sleep(Duration::from_secs(8));
+        bed.cluster.start_again(&worker).unwrap();
+    });
+    outcome.assert_worst_below(BOUND);
+}
+
+pub(crate) fn worker_paused(bed: &Bed) {
+    let worker = bed.worker_with_lanes();
+    let log = bed.log_length(&worker);
+    let outcome = during_a_run(bed, "faults::worker_paused", || {
+        bed.cluster.pause(&worker).unwrap();
+        thread::sleep(PAUSED);
+        bed.cluster.resume(&worker).unwrap();
+    });
+    outcome.assert_worst_below(BOUND);
+    let said = bed.log_since(&worker, log);
+    assert!(
+        said.contains("fenced") || said.contains("lease is gone") || said.contains("not ours any more"),
+        "the zombie {worker} did not say that its jobs were taken:\n{said}"
+    );
+}
+
+pub(crate) fn leading_coordinator_killed(bed: &Bed) {
+    let leader = bed.leader();
+    let outcome = during_a_run(bed, "faults::leading_coordinator_killed", || {
+        bed.cluster.kill(&leader).unwrap();
+        thread::sleep(Duration::from_secs(8));
+        bed.cluster.start_again(&leader).unwrap();
+    });
+    outcome.assert_worst_below(BOUND);
+}
+
+/// Lanes go on meanwhile: nobody can take them over.
+pub(crate) fn etcd_killed(bed: &Bed) {
+    let outcome = during_a_run(bed, "faults::etcd_killed", || {
+        bed.cluster.kill("etcd").unwrap();
+        thread::sleep(ETCD_GONE);
+        bed.cluster.start_again("etcd").unwrap();
+    });
+    outcome.assert_worst_below(ETCD_GONE + BOUND);
+    bed.wait_all_lanes_held();
+}
+
+pub(crate) fn kafka_killed(bed: &Bed) {
+    let outcome = during_a_run(bed, "faults::kafka_killed", || {
+        bed.cluster.kill("kafka-1").unwrap();
+        let began_at_ms = now_ms();
+        bed.cluster.start_again("kafka-1").unwrap();
+        table::note(
+            "faults::kafka_killed",
+            format!("Kafka answers again after {} ms", now_ms() - began_at_ms),
+        );
+    });
+    outcome.assert_worst_below(BOUND + BOUND);
+}
+
+fn during_a_run(bed: &Bed, scenario: &'static str, fault: impl FnOnce()) -> Outcome {
+    bed.wait_all_lanes_held();
+    let run = Run::start(bed, scenario, LOAD);
+    thread::sleep(BEFORE);
+    assert!(run.delivered() > 0, "{scenario}: nothing is delivered even before the fault");
+    let at_ms = now_ms();
+    fault();
+    let outcome = run.finish(Some(at_ms));
+    outcome.assert_exact();
+    outcome
+}

@@ -1,0 +1,44 @@
+//! Overload shows as lateness, never as a dead process.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use ksched_client::bench::Door;
+
+use crate::{
+    bed::Bed,
+    run::{Load, Run},
+    table,
+};
+
+/// Some 100 MB of payload for two workers of 16 MiB each.
+const LOAD: Load = Load { door: Door::Batch, rate: 8_000, seconds: 8, delays_ms: (8_000, 10_000) };
+/// The limit is for waiting messages; Kafka clients, code and threads come on top.
+const RSS_BOUND: u64 = 300 << 20;
+
+pub(crate) fn stays_bounded(bed: &Bed) {
+    let scenario = "memory::stays_bounded";
+    bed.wait_all_lanes_held();
+    let run = Run::start(bed, scenario, LOAD);
+    let (done, peak) = (AtomicBool::new(false), AtomicU64::new(0));
+    let outcome = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for worker in ["worker-1", "worker-2"] {
+                    peak.fetch_max(bed.cluster.rss_bytes(worker).unwrap_or(0), Ordering::Relaxed);
+                }
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let outcome = run.finish(None);
+        done.store(true, Ordering::Relaxed);
+        outcome
+    });
+    let peak = peak.into_inner();
+    table::note(scenario, format!("peak resident memory of a worker: {} MiB", peak >> 20));
+    outcome.assert_exact();
+    assert!(peak < RSS_BOUND, "{peak} bytes resident");
+}

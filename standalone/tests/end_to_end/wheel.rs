@@ -1,0 +1,120 @@
+//! The wheel in motion: promotions, a drain's death, an outage longer than its slots.
+
+use std::{
+    collections::HashSet,
+    thread,
+    time::{Duration, Instant},
+};
+
+use ksched_client::{Message, bench::Door};
+use ksched_core::{
+    cluster::Geometry,
+    wheel::{Bucket, Place, lane_for},
+};
+
+use crate::{
+    bed::{Bed, block_on, eventually, job_name, now_ms},
+    catch::Catch,
+    run::{Load, Run},
+    table,
+};
+
+/// As the small cluster is set.
+const GEOMETRY: Geometry =
+    Geometry { slot_width_ms: 4_000, ratio: 4, levels: 3, lanes: 4, lease_ttl_ms: 2_000 };
+
+/// A message due near the end of its level-3 slot is promoted three times, and is on time.
+pub(crate) fn crosses_all_levels(bed: &Bed) {
+    let scenario = "wheel::crosses_all_levels";
+    let topic = bed.target(scenario);
+    let catch = Catch::start(bed, &topic);
+    let key = "far ahead";
+    let due_ms = due_through_all_levels(lane_for(key.as_bytes(), GEOMETRY.lanes));
+    let message = Message::new(topic).key(key).value("payload").due_ms(due_ms);
+    block_on(bed.client().schedule(message)).unwrap();
+    let ahead = Duration::from_millis((due_ms - now_ms()) as u64);
+
+    let caught = catch.wait_for(1, ahead + Duration::from_secs(20), |_| true);
+    assert_eq!(caught.len(), 1, "delivered once, and by now");
+    let (hops, late_ms) = (caught[0].header("ksched-hops"), caught[0].late_ms());
+    table::note(scenario, format!("scheduled {ahead:.0?} ahead, hops {hops:?}, {late_ms} ms late"));
+    assert_eq!(hops.as_deref(), Some("3"));
+    assert!((0..2_000).contains(&late_ms), "{late_ms} ms late");
+}
+
+/// The first due time that leads down all three levels, even if each drain is some seconds late.
+fn due_through_all_levels(lane: u16) -> i64 {
+    let now_ms = now_ms();
+    let in_level = |due_ms: i64, at_ms: i64, level: u32| -> Option<Bucket> {
+        let places = [at_ms, at_ms + 3_000].map(|at| GEOMETRY.route(due_ms, at, lane));
+        match places {
+            [Place::Bucket(a), Place::Bucket(b)] if a == b && a.level == level => Some(a),
+            _ => None,
+        }
+    };
+    let crosses = |due_ms: i64| {
+        let third = in_level(due_ms, now_ms, 3)?;
+        let second = in_level(due_ms, GEOMETRY.opens_at_ms(third), 2)?;
+        in_level(due_ms, GEOMETRY.opens_at_ms(second), 1)
+    };
+    (1..600).map(|half| now_ms + half * 500).find(|due| crosses(*due).is_some()).expect("such a due time")
+}
+
+/// A drain's holder dies; another worker runs that lane. Nothing of lanes that live is late.
+pub(crate) fn worker_killed_while_it_drains(bed: &Bed) {
+    let scenario = "wheel::worker_killed_while_it_drains";
+    bed.wait_all_lanes_held();
+    let load = Load { door: Door::Stream, rate: 1_500, seconds: 15, delays_ms: (20_000, 60_000) };
+    let run = Run::start(bed, scenario, load);
+    thread::sleep(Duration::from_secs(10));
+    let (worker, drain, its_lanes) =
+        eventually("worker that drains another's lane", Duration::from_secs(40), || {
+            let jobs = bed.jobs();
+            let drains =
+                jobs.iter().filter(|s| job_name(s).starts_with("drain/") && !s.worker_name.is_empty());
+            let lanes_of = |worker: &str| -> HashSet<u32> {
+                let held =
+                    jobs.iter().filter(|s| job_name(s).starts_with("lane/") && s.worker_name == worker);
+                held.filter_map(|s| Some(s.job.as_ref()?.lane)).collect()
+            };
+            drains.into_iter().find_map(|s| {
+                let lanes = lanes_of(&s.worker_name);
+                let lane = s.job.as_ref()?.lane;
+                (!lanes.contains(&lane)).then(|| (s.worker_name.clone(), job_name(s).to_owned(), lanes))
+            })
+        });
+    let at_ms = now_ms();
+    bed.cluster.kill(&worker).unwrap();
+    thread::sleep(Duration::from_secs(6));
+    bed.cluster.start_again(&worker).unwrap();
+    let outcome = run.finish(Some(at_ms));
+    outcome.assert_exact();
+    let live = |lane: u16| !its_lanes.contains(&u32::from(lane));
+    let worst = outcome.caught.iter().filter(|c| live(c.lane())).map(|c| c.late_ms()).max();
+    table::note(scenario, format!("{worker} killed at {drain}; worst of the lanes that lived: {worst:?} ms"));
+    assert!(worst.is_some_and(|ms| ms < 2_000), "a drain's death made a message {worst:?} ms late");
+}
+
+/// Overdue buckets are drained first, and at once; nothing waits for its slot to come round again.
+pub(crate) fn everything_stopped_for_three_slots(bed: &Bed) {
+    let scenario = "wheel::everything_stopped_for_three_slots";
+    let load = Load { door: Door::Batch, rate: 500, seconds: 4, delays_ms: (10_000, 40_000) };
+    let run = Run::start(bed, scenario, load);
+    thread::sleep(Duration::from_secs(6));
+    let at_ms = now_ms();
+    let names = ["worker-1", "worker-2", "coordinator-1", "coordinator-2"];
+    names.iter().for_each(|name| bed.cluster.stop(name).unwrap());
+    let before = run.delivered();
+    thread::sleep(Duration::from_millis(3 * 4_000 + 2_000));
+    assert_eq!(run.delivered(), before, "something is delivered while nothing runs");
+    let began_at = Instant::now();
+    names.iter().rev().for_each(|name| bed.cluster.start_again(name).unwrap());
+    let ready_at_ms = now_ms();
+    table::note(scenario, format!("all ready again after {} ms", began_at.elapsed().as_millis()));
+    let outcome = run.finish(Some(at_ms));
+    outcome.assert_exact();
+    let overdue = |due_ms: i64| due_ms < ready_at_ms;
+    let last = outcome.caught.iter().filter(|c| overdue(c.due_ms())).map(|c| c.at_ms).max().unwrap();
+    table::note(scenario, format!("the last overdue message came {} ms after readiness", last - ready_at_ms));
+    assert!(last - ready_at_ms < 10_000, "overdue messages waited");
+}
