@@ -229,9 +229,13 @@ impl Client {
     }
 }
 
+/// The coordinator may give up so long after we have: else its word that time is up
+/// and ours would race.
+const COORDINATOR_GIVES_UP_AFTER: Duration = Duration::from_secs(1);
+
 /// A request that tells the coordinator how long its answer is waited for.
 fn within<T>(message: T, timeout: Duration) -> Request<T> {
     let mut request = Request::new(message);
-    request.set_timeout(timeout);
+    request.set_timeout(timeout + COORDINATOR_GIVES_UP_AFTER);
     request
 }

@@ -124,7 +124,10 @@ impl From<&Status> for Failure {
     fn from(status: &Status) -> Self {
         // A status with a source was made on this side: the transport broke.
         let local = status.source().is_some();
-        let code = if local { Code::Unavailable } else { status.code() };
+        // The end of one attempt's time, told by the coordinator, is not the end of
+        // the call's: the same as no answer, and as safe to repeat.
+        let timed_out = matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded);
+        let code = if local || timed_out { Code::Unavailable } else { status.code() };
         let may_have_happened = if local { !never_sent(status) } else { server_may_have(status) };
         let violations = status
             .get_details_bad_request()
@@ -213,6 +216,14 @@ mod tests {
         let error = Failure::from(&status).into_error(1, false);
         assert!(error.is_refusal() && !error.is_retryable() && !error.may_have_happened());
         assert!(error.to_string().contains("topic: must not be empty"), "{error}");
+    }
+
+    #[test]
+    fn an_attempt_timed_out_by_the_coordinator_is_repeated() {
+        for status in [Status::cancelled("Timeout expired"), Status::deadline_exceeded("late")] {
+            let failure = Failure::from(&status);
+            assert!(failure.is_retryable() && failure.may_have_happened);
+        }
     }
 
     #[test]

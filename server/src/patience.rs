@@ -23,11 +23,11 @@ pub(crate) enum Impatience<E> {
 ///
 /// # Errors
 /// The last error, or that the process was told to stop.
-pub(crate) async fn wait_for<T, E: fmt::Display>(
+pub(crate) async fn wait_for<T, E: fmt::Display, F: Future<Output = Result<T, E>>>(
     what: &str,
     shutdown: &CancellationToken,
     will_pass: impl Fn(&E) -> bool,
-    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    mut attempt: impl FnMut() -> F,
 ) -> Result<T, Impatience<E>> {
     let give_up_at = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
@@ -52,6 +52,8 @@ pub(crate) async fn wait_for<T, E: fmt::Display>(
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -73,7 +75,7 @@ mod tests {
     async fn gives_up_at_once_or_in_the_end() {
         let begun = Instant::now();
         let never = async |passes| {
-            wait_for("it", &CancellationToken::new(), |_| passes, async || Err::<(), _>("down")).await
+            wait_for("it", &CancellationToken::new(), |_| passes, || ready(Err::<(), _>("down"))).await
         };
         assert!(matches!(never(false).await, Err(Impatience::Failed("down"))));
         assert_eq!(begun.elapsed(), Duration::ZERO);
@@ -85,7 +87,7 @@ mod tests {
     async fn stops_waiting_when_told_to() {
         let shutdown = CancellationToken::new();
         shutdown.cancel();
-        let stopped = wait_for("it", &shutdown, |_| true, async || Err::<(), _>("down")).await;
+        let stopped = wait_for("it", &shutdown, |_| true, || ready(Err::<(), _>("down"))).await;
         assert!(matches!(stopped, Err(Impatience::Stopped)));
     }
 }

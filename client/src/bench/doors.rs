@@ -64,7 +64,7 @@ pub(super) struct Work {
 }
 
 /// Sends everything and waits until all of it is settled. How well the plan was
-/// kept, and the first refusal, if there was one.
+/// kept, and the first error of a message, if there was one.
 pub(super) async fn send<L: Log>(
     door: Door,
     work: Work,
@@ -79,7 +79,7 @@ pub(super) async fn send<L: Log>(
         Door::Stream => stream::send(work, pace, client).await,
         Door::Intake => intake::send(work, pace, log).await?,
     };
-    Ok((generated, ledger.first_refusal()))
+    Ok((generated, ledger.first_error()))
 }
 
 impl Work {

@@ -24,7 +24,7 @@ pub(super) struct Ledger {
     acknowledged: AtomicU64,
     refused: AtomicU64,
     unknown: AtomicU64,
-    first_refusal: parking_lot::Mutex<Option<String>>,
+    first_error: parking_lot::Mutex<Option<String>>,
 }
 
 impl Ledger {
@@ -37,7 +37,7 @@ impl Ledger {
             acknowledged: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
-            first_refusal: parking_lot::Mutex::new(None),
+            first_error: parking_lot::Mutex::new(None),
         }
     }
 
@@ -53,7 +53,7 @@ impl Ledger {
     pub(super) fn settles(&self, number: u64, result: Result<(), &crate::Error>) {
         match result {
             Ok(()) => self.acknowledges(number, clock::now_us()),
-            Err(error) if error.may_have_happened() => self.loses_sight(number),
+            Err(error) if error.may_have_happened() => self.loses_sight(number, error),
             Err(error) => self.refuses(number, error),
         }
     }
@@ -63,13 +63,14 @@ impl Ledger {
     }
 
     /// It may have been scheduled.
-    pub(super) fn loses_sight(&self, number: u64) {
+    pub(super) fn loses_sight(&self, number: u64, why: &dyn std::fmt::Display) {
         self.put(number, UNKNOWN, &self.unknown);
+        self.first_error.lock().get_or_insert_with(|| why.to_string());
     }
 
     pub(super) fn refuses(&self, number: u64, why: &dyn std::fmt::Display) {
         self.put(number, REFUSED, &self.refused);
-        self.first_refusal.lock().get_or_insert_with(|| why.to_string());
+        self.first_error.lock().get_or_insert_with(|| why.to_string());
     }
 
     fn put(&self, number: u64, value: i64, count: &AtomicU64) {
@@ -95,8 +96,8 @@ impl Ledger {
         self.unknown.load(Ordering::Relaxed)
     }
 
-    pub(super) fn first_refusal(&self) -> Option<String> {
-        self.first_refusal.lock().clone()
+    pub(super) fn first_error(&self) -> Option<String> {
+        self.first_error.lock().clone()
     }
 
     pub(super) fn is_acknowledged(&self, number: u64) -> bool {

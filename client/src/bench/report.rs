@@ -51,6 +51,8 @@ pub struct Report {
     pub door: Option<Door>,
     /// Messages that were not scheduled: refused, or never sent.
     pub refused: u64,
+    /// Of the first message that was not acknowledged: refused, or unknown.
+    pub first_error: Option<String>,
     /// Records of other runs that were passed over.
     pub foreign: u64,
     pub generator: Option<Generated>,
@@ -85,7 +87,7 @@ impl Report {
         verification: Verification,
         planned: &[Planned],
         seen: &Seen,
-        (generated, first_refusal): (Generated, Option<String>),
+        (generated, first_error): (Generated, Option<String>),
     ) -> Self {
         let outline = Outline { run, topic: &options.topic, span_s: seen.span_s, foreign: seen.foreign };
         let mut report = Self::of(outline, verification);
@@ -101,7 +103,7 @@ impl Report {
             }
         }
         if report.refused > 0 {
-            let why = first_refusal.unwrap_or_else(|| "never sent".to_owned());
+            let why = first_error.as_deref().unwrap_or("never sent");
             report.problems.push(format!("{} not scheduled: {why}", report.refused));
         }
         if !generated.is_on_plan() {
@@ -109,6 +111,7 @@ impl Report {
             report.problems.push(format!("generator {percent:.1} % behind its plan"));
         }
         report.valid = report.problems.is_empty();
+        report.first_error = first_error;
         report
     }
 
@@ -143,6 +146,7 @@ impl Report {
             topic: outline.topic.to_owned(),
             door: None,
             refused: 0,
+            first_error: None,
             foreign: outline.foreign,
             generator: None,
         }

@@ -76,7 +76,7 @@ impl Coordinator {
             http::serve(listener, http::router(&metrics, &readiness), shutdown.clone()),
         );
 
-        settle(&*store, &config.cluster, &shutdown).await?;
+        settle(&store, &config.cluster, &shutdown).await?;
         let log = open_log(&config)?;
         prepare_topics(&log, &config, &shutdown).await?;
         let cluster = Arc::new(config.cluster.clone());
@@ -137,12 +137,16 @@ async fn endless(work: impl Future<Output = ()>) -> Result<(), Infallible> {
 
 /// Agrees with the cluster on its settings.
 async fn settle(
-    store: &dyn Store,
+    store: &Arc<dyn Store>,
     cluster: &Cluster,
     shutdown: &CancellationToken,
 ) -> Result<(), StartError> {
     let will_pass = |error: &SettingsError| matches!(error, SettingsError::Store(_));
-    match wait_for("the store", shutdown, will_pass, async || store.settle(cluster).await).await {
+    let attempt = || {
+        let (store, cluster) = (Arc::clone(store), cluster.clone());
+        async move { store.settle(&cluster).await }
+    };
+    match wait_for("the store", shutdown, will_pass, attempt).await {
         Ok(()) => Ok(()),
         Err(Impatience::Failed(error)) => Err(StartError::Settings(error)),
         Err(Impatience::Stopped) => Err(StartError::Stopped),
@@ -165,11 +169,13 @@ async fn prepare_topics(
     shutdown: &CancellationToken,
 ) -> Result<(), StartError> {
     let will_pass = |error: &topics::Error| matches!(error, topics::Error::Log(kafka::Error::Unavailable(_)));
-    let attempt = async || {
+    let attempt = || {
         let (log, cluster) = (log.clone(), config.cluster.clone());
         let options = topics::Options { replication: config.replication, intake_start: config.intake_start };
-        let prepared = spawn_blocking(move || prepare_or_verify(&log, &cluster, options)).await;
-        prepared.unwrap_or_else(|join| Err(kafka::Error::Unavailable(join.to_string()).into()))
+        async move {
+            let prepared = spawn_blocking(move || prepare_or_verify(&log, &cluster, options)).await;
+            prepared.unwrap_or_else(|join| Err(kafka::Error::Unavailable(join.to_string()).into()))
+        }
     };
     match wait_for("Kafka", shutdown, will_pass, attempt).await {
         Ok(prepared) => {

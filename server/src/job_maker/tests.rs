@@ -264,8 +264,8 @@ fn drained_buckets_are_freed_and_inlets_wait() {
         freed.lock().extend_from_slice(before);
         Ok(())
     };
-    survey.reclaim(&delete);
-    survey.reclaim(&delete);
+    survey.reclaim(delete);
+    survey.reclaim(delete);
     assert_eq!(*freed.lock(), [(bucket, 4)]);
 }
 

@@ -82,7 +82,7 @@ fn append<P: Producer>(work: &Work, producer: &mut P, round: &[u64]) -> Result<(
     }
     for (tag, number) in round.iter().enumerate() {
         if tag >= handed_over || flushed.is_err() || lost[tag] {
-            work.ledger.loses_sight(*number);
+            work.ledger.loses_sight(*number, &"not acknowledged by Kafka");
         } else {
             work.ledger.acknowledges(*number, at_us);
         }
