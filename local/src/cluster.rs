@@ -304,7 +304,7 @@ fn start_all(roles: &[Role], what: &str, progress: Progress) -> Result<()> {
     if roles.is_empty() {
         return Ok(());
     }
-    progress(&format!("starting {} {what}", roles.len()));
+    progress(&format!("starting {what} ({})", roles.len()));
     roles.iter().try_for_each(Role::start)?;
     roles.iter().try_for_each(Role::wait_ready)
 }

@@ -16,8 +16,8 @@ use crate::{
     process::{Process, Spec},
 };
 
-/// A first start makes some 850 partitions.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+/// A first start makes some 850 partitions; most of this is for busy machines.
+const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// A coordinator or a worker.
 #[derive(Debug)]
