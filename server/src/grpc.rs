@@ -24,8 +24,12 @@ const STREAMS_PER_CONNECTION: u32 = 512;
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 /// What a client may send ahead of us reading it: on one stream, on a connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// h2 cuts a connection on which small DATA frames lie unread (`too_many_data_frames`):
+/// each counts 256 bytes less its length against half the connection's window. A
+/// stalled stream of the smallest requests (some 25 bytes) then counts ten times its
+/// window, so the one must stay far below the other.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Longer than the longest long poll (30 s); an append gives up after 10 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -125,3 +129,40 @@ const SERVICES: [&str; 4] = [
     <JobLeasingServer<()> as NamedService>::NAME,
     <AdminServer<()> as NamedService>::NAME,
 ];
+
+#[cfg(test)]
+mod tests {
+    use tonic_health::pb::{HealthCheckRequest, health_server::Health};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn health_follows_the_readiness_and_ends_with_the_shutdown() {
+        let (health, readiness) = (HealthReporter::new(), Readiness::waiting_for(&["kafka"]));
+        let shutdown = CancellationToken::new();
+        let reporting = tokio::spawn(report_health(health.clone(), readiness.clone(), shutdown.clone()));
+        let service = tonic_health::server::HealthService::from_health_reporter(health);
+        let becomes = async |wanted: ServingStatus| {
+            loop {
+                let request = HealthCheckRequest { service: SERVICES[1].to_owned() };
+                let answer = service.check(tonic::Request::new(request)).await;
+                if answer.is_ok_and(|answer| answer.into_inner().status == wanted as i32) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time =
+            async |wanted| tokio::time::timeout(Duration::from_secs(20), becomes(wanted)).await.unwrap();
+        in_time(ServingStatus::NotServing).await;
+        readiness.fine("kafka");
+        in_time(ServingStatus::Serving).await;
+        readiness.failing("kafka", "away");
+        in_time(ServingStatus::NotServing).await;
+        readiness.fine("kafka");
+        in_time(ServingStatus::Serving).await;
+        shutdown.cancel();
+        reporting.await.unwrap();
+        in_time(ServingStatus::NotServing).await;
+    }
+}

@@ -131,3 +131,6 @@ fn result(outcome: Result<v1::ScheduleResponse, Error>) -> v1::ScheduleResult {
 fn sentence(violations: &[Violation]) -> String {
     violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+use ksched_core::cluster::Cluster;
+use ksched_kafka::{
+    Librdkafka, Settings,
+    append::{Appender, Limits},
+};
+use ksched_proto::v1::scheduler_server::Scheduler as _;
+use ksched_telemetry::metrics::{CoordinatorMetrics, Metrics};
+use tokio::sync::mpsc;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use super::*;
+
+/// A service whose Kafka is away; nothing that is refused at the door needs it.
+fn service(metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
+    let settings = Settings {
+        bootstrap: "127.0.0.1:1".to_owned(),
+        group: "g".to_owned(),
+        client_id: "c".to_owned(),
+        properties: Default::default(),
+    };
+    let appender = Appender::new(&Librdkafka::new(settings).unwrap(), Limits::default()).unwrap();
+    let counters = CoordinatorMetrics::register(metrics);
+    let placer = Arc::new(Placer::new(Cluster::default(), appender, counters, mpsc::channel(1).0));
+    (Scheduler::new(Arc::clone(&placer), CancellationToken::new()), placer)
+}
+
+fn fine() -> v1::ScheduleRequest {
+    let delay = prost_types::Duration { seconds: 60, nanos: 0 };
+    let when = Some(v1::schedule_request::When::Delay(delay));
+    v1::ScheduleRequest { topic: "orders".to_owned(), when, ..Default::default() }
+}
+
+#[tokio::test]
+async fn overload_is_refused_with_a_time_to_come_back_and_counted() {
+    let metrics = Metrics::new("c", "0");
+    let (service, placer) = service(&metrics);
+    let everything = placer.try_reserve(usize::MAX).unwrap();
+    let batch = v1::BatchScheduleRequest { requests: vec![fine(); 3] };
+    for status in [
+        service.schedule(Request::new(fine())).await.unwrap_err(),
+        service.batch_schedule(Request::new(batch)).await.unwrap_err(),
+    ] {
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+        assert_eq!(status.get_details_error_info().unwrap().reason, "OVERLOADED");
+    }
+    assert!(metrics.encode().unwrap().contains("ksched_refused_total{reason=\"OVERLOADED\"} 2\n"));
+    drop(everything);
+    // With room again a faulty one is judged by its fault.
+    let status = service.schedule(Request::new(v1::ScheduleRequest::default())).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn kafka_being_away_is_not_told_as_scheduled() {
+    let metrics = Metrics::new("c", "0");
+    let (service, _) = service(&metrics);
+    let status = service.schedule(Request::new(fine())).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let reason = status.get_details_error_info().unwrap().reason;
+    assert_eq!(reason, "OUTCOME_UNKNOWN", "librdkafka had taken it");
+    assert!(metrics.encode().unwrap().contains("ksched_outcome_unknown_total 1\n"));
+}
