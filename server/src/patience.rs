@@ -58,14 +58,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tries_until_it_comes_up() {
-        let mut left = 5;
+        let (mut left, shutdown) = (5, CancellationToken::new());
         let came = wait_for(
             "it",
-            &CancellationToken::new(),
+            &shutdown,
             |_| true,
-            async || {
+            || {
                 left -= 1;
-                if left == 0 { Ok("up") } else { Err("down") }
+                ready(if left == 0 { Ok("up") } else { Err("down") })
             },
         );
         assert_eq!(came.await.unwrap(), "up");

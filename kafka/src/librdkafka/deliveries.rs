@@ -41,6 +41,9 @@ struct State {
     undelivered: Vec<Undelivered>,
 }
 
+/// How often a waiter looks whether its waiting is in vain.
+const LOOK_UP_EVERY: Duration = Duration::from_millis(50);
+
 /// Acknowledgements so far.
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
@@ -49,17 +52,16 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
-    /// Waits until `count` records in all are settled; whether they are.
-    pub(super) fn wait_for(&self, count: usize, limit: Duration) -> bool {
+    /// Waits until `count` records in all are settled, or there is no more use in
+    /// waiting; whether they are.
+    pub(super) fn wait_for(&self, count: usize, limit: Duration, in_vain: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + limit;
         let mut state = self.state.lock();
         state.awaited = count;
-        while state.settled < count {
-            if self.progress.wait_until(&mut state, deadline).timed_out() {
-                return state.settled >= count;
-            }
+        while state.settled < count && Instant::now() < deadline && !in_vain() {
+            self.progress.wait_until(&mut state, deadline.min(Instant::now() + LOOK_UP_EVERY));
         }
-        true
+        state.settled >= count
     }
 
     /// Waits until one more record is settled than when called, or for `limit`.
@@ -175,9 +177,9 @@ mod tests {
     fn waiting_ends_at_the_count_or_at_the_limit() {
         let deliveries = Arc::new(Deliveries::default());
         deliveries.settle(None);
-        assert!(!deliveries.wait_for(2, Duration::from_millis(5)));
+        assert!(!deliveries.wait_for(2, Duration::from_millis(5), || false));
         let other = Arc::clone(&deliveries);
-        let thread = std::thread::spawn(move || other.wait_for(2, Duration::from_secs(30)));
+        let thread = std::thread::spawn(move || other.wait_for(2, Duration::from_secs(30), || false));
         deliveries.refuse(too_large(7, 0));
         assert!(thread.join().unwrap());
         assert_eq!(deliveries.take_undelivered()[0].tag, 7);

@@ -111,7 +111,12 @@ impl Queue {
 
     /// Waits until all records are settled; whether they are.
     pub(super) fn settle(&self, limit: Duration) -> bool {
-        self.deliveries.wait_for(self.sent, limit)
+        self.settle_unless(limit, || false)
+    }
+
+    /// The same, but gives up when there is no more use in waiting.
+    pub(super) fn settle_unless(&self, limit: Duration, in_vain: impl Fn() -> bool) -> bool {
+        self.deliveries.wait_for(self.sent, limit, in_vain)
     }
 
     /// The code behind a fatal error, if there is one.

@@ -150,11 +150,13 @@ impl TransactionalProducer for Transactional {
     }
 
     fn flush(&mut self) -> Result<(), TransactionError> {
-        let settled = self.queue.settle(FLUSH_LIMIT);
+        // After a disconnect the transaction is lost whatever becomes of its records.
+        let settled = self.queue.settle_unless(FLUSH_LIMIT, || self.check_notes().is_err());
         self.check_deliveries()?;
         if settled {
             return Ok(());
         }
+        self.check_notes()?;
         Err(TransactionError::Unclean("records were not acknowledged in time".to_owned()))
     }
 

@@ -60,7 +60,7 @@ pub(crate) async fn start() -> Knocked {
 
 pub(crate) async fn start_with(config: Config, store: Arc<dyn Store>) -> Result<Knocked, StartError> {
     // Logs help to see why a test failed; the second test to set them up is too late.
-    let _ = ksched_telemetry::logging::init(Default::default(), "info,ksched_server=debug,tonic=debug,hyper=debug,h2=info");
+    let _ = ksched_telemetry::logging::init(Default::default(), "warn");
     let shutdown = CancellationToken::new();
     let started = timeout(LONG, Coordinator::start(config.clone(), store, shutdown.clone())).await.unwrap();
     let coordinator = started?;

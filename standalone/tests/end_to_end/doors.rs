@@ -11,12 +11,17 @@ use crate::{
 const P99_BOUND_MS: f64 = 2_000.0;
 
 pub(crate) fn unary_at_a_thousand_a_second(bed: &Bed) {
-    let load = Load { door: Door::Unary, rate: 1_000, seconds: 15, delays_ms: (0, 10_000) };
+    let load =
+        Load { door: Door::Unary, rate: 1_000, seconds: 15, delays_ms: (0, 10_000), ..Load::default() };
     steady(bed, "doors::unary_at_a_thousand_a_second", load);
 }
 
 pub(crate) fn batch(bed: &Bed) {
-    steady(bed, "doors::batch", Load { door: Door::Batch, rate: 1_000, seconds: 5, delays_ms: (0, 5_000) });
+    steady(
+        bed,
+        "doors::batch",
+        Load { door: Door::Batch, rate: 1_000, seconds: 5, delays_ms: (0, 5_000), ..Load::default() },
+    );
 }
 
 pub(crate) fn stream(bed: &Bed) {
@@ -24,7 +29,7 @@ pub(crate) fn stream(bed: &Bed) {
     steady(
         bed,
         "doors::stream",
-        Load { door: Door::Stream, rate: 1_000, seconds: 5, delays_ms: (0, 30_000) },
+        Load { door: Door::Stream, rate: 1_000, seconds: 5, delays_ms: (0, 30_000), ..Load::default() },
     );
 }
 
@@ -32,7 +37,7 @@ pub(crate) fn intake(bed: &Bed) {
     steady(
         bed,
         "doors::intake",
-        Load { door: Door::Intake, rate: 1_000, seconds: 5, delays_ms: (1_000, 10_000) },
+        Load { door: Door::Intake, rate: 1_000, seconds: 5, delays_ms: (1_000, 10_000), ..Load::default() },
     );
 }
 

@@ -14,8 +14,9 @@ use crate::{
     table,
 };
 
-/// Some 100 MB of payload for two workers of 16 MiB each.
-const LOAD: Load = Load { door: Door::Batch, rate: 8_000, seconds: 8, delays_ms: (8_000, 10_000) };
+/// Some 60 MB of payload, due within some seconds, for two workers of 16 MiB each.
+const LOAD: Load =
+    Load { door: Door::Batch, rate: 4_000, seconds: 12, delays_ms: (12_000, 14_000), size: 1_200 };
 /// The limit is for waiting messages; Kafka clients, code and threads come on top.
 const RSS_BOUND: u64 = 300 << 20;
 

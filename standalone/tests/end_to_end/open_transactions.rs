@@ -34,7 +34,7 @@ pub(crate) fn hold_up_no_direct_message(bed: &Bed) {
 
     // Whoever takes over the id ends it, and the inlets flow again.
     bed.log.transactional(TRANSACTIONAL_ID).unwrap().init().unwrap();
-    let load = Load { door: Door::Intake, rate: 200, seconds: 2, delays_ms: (500, 2_000) };
+    let load = Load { door: Door::Intake, rate: 200, seconds: 2, delays_ms: (500, 2_000), ..Load::default() };
     let after = Run::start(bed, "open_transactions::intake_afterwards", load).finish(None);
     after.assert_exact();
     after.assert_worst_below(Duration::from_secs(5));

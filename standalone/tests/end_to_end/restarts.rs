@@ -17,7 +17,7 @@ pub(crate) fn worker_stopped_cleanly(bed: &Bed) {
     let scenario = "restarts::worker_stopped_cleanly";
     bed.wait_all_lanes_held();
     let worker = bed.worker_with_lanes();
-    let load = Load { door: Door::Stream, rate: 500, seconds: 15, delays_ms: (0, 5_000) };
+    let load = Load { door: Door::Stream, rate: 500, seconds: 15, delays_ms: (0, 5_000), ..Load::default() };
     let run = Run::start(bed, scenario, load);
     thread::sleep(Duration::from_secs(5));
     let at_ms = now_ms();
@@ -35,7 +35,7 @@ pub(crate) fn worker_stopped_cleanly(bed: &Bed) {
 pub(crate) fn everything_rolling(bed: &Bed) {
     let scenario = "restarts::everything_rolling";
     bed.wait_all_lanes_held();
-    let load = Load { door: Door::Unary, rate: 300, seconds: 25, delays_ms: (0, 10_000) };
+    let load = Load { rate: 300, seconds: 25, delays_ms: (0, 10_000), ..Load::default() };
     let run = Run::start(bed, scenario, load);
     thread::sleep(Duration::from_secs(3));
     let at_ms = now_ms();

@@ -24,6 +24,14 @@ pub(crate) struct Load {
     pub(crate) rate: u32,
     pub(crate) seconds: u32,
     pub(crate) delays_ms: (i64, i64),
+    /// Bytes of each value.
+    pub(crate) size: usize,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { door: Door::Unary, rate: 500, seconds: 20, delays_ms: (0, 15_000), size: 200 }
+    }
 }
 
 /// A run on its way.
@@ -49,12 +57,11 @@ impl Run {
         let catch = Catch::start(bed, &topic);
         let count = u64::from(load.rate) * u64::from(load.seconds);
         let (from_ms, to_ms) = load.delays_ms;
-        let options = Options {
-            door: load.door,
-            topic,
-            grace: Duration::from_secs(60),
-            ..Options::new(f64::from(load.rate), count, from_ms..=to_ms, 42)
-        };
+        let mut options = Options::new(f64::from(load.rate), count, from_ms..=to_ms, 42);
+        options.shape.size = load.size;
+        options.door = load.door;
+        options.topic = topic;
+        options.grace = Duration::from_secs(60);
         let run = bench::run(options, bed.client(), Arc::clone(&bed.log), |_| ());
         Self { scenario, report: runtime().spawn(Box::pin(run)), catch }
     }
@@ -97,10 +104,19 @@ impl Outcome {
     /// Nothing lost, doubled, early, out of order, changed or invented, and everything was taken.
     #[track_caller]
     pub(crate) fn assert_exact(&self) {
+        self.assert_exact_but_order();
+        let v = self.verification();
+        assert_eq!(v.reordered, 0, "{}: {:?}", self.scenario, v.examples);
+    }
+
+    /// For when buckets could not be drained in time: a later message that was in the lane already then overtakes
+    /// an earlier one that still waited in the wheel. Order is promised for what is in the lane when it is due.
+    #[track_caller]
+    pub(crate) fn assert_exact_but_order(&self) {
         let v = self.verification();
         let (scenario, problems) = (self.scenario, &self.report.problems);
         assert!(v.delivered > 0, "{scenario}: nothing was delivered");
-        let wrong = v.lost + v.doubled + v.early + v.reordered + v.corrupted + v.invented;
+        let wrong = v.lost + v.doubled + v.early + v.corrupted + v.invented;
         assert_eq!(wrong, 0, "{scenario}: {problems:?} {:?}", v.examples);
         assert_eq!(self.report.refused, 0, "{scenario}: {problems:?}");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ksched_client::{Message, bench::Door};
+use ksched_client::Message;
 
 use crate::{
     bed::{Bed, block_on},
@@ -19,7 +19,7 @@ pub(crate) fn one_bad_target_among_good(bed: &Bed) {
     let (missing, narrow) = ("e2e.targets.missing", "e2e.targets.narrow");
     ksched_kafka::target::create(&bed.log, narrow, 1, &[("max.message.bytes", "2000")]).unwrap();
     let taken = Catch::start(bed, narrow);
-    let load = Load { door: Door::Unary, rate: 200, seconds: 8, delays_ms: (0, 3_000) };
+    let load = Load { rate: 200, seconds: 8, delays_ms: (0, 3_000), ..Load::default() };
     let run = Run::start(bed, scenario, load);
     let client = bed.client();
     for n in 0..EACH {

@@ -64,9 +64,10 @@ fn due_through_all_levels(lane: u16) -> i64 {
 pub(crate) fn worker_killed_while_it_drains(bed: &Bed) {
     let scenario = "wheel::worker_killed_while_it_drains";
     bed.wait_all_lanes_held();
-    let load = Load { door: Door::Stream, rate: 1_500, seconds: 15, delays_ms: (20_000, 60_000) };
+    let load =
+        Load { door: Door::Stream, rate: 1_500, seconds: 15, delays_ms: (10_000, 45_000), ..Load::default() };
     let run = Run::start(bed, scenario, load);
-    thread::sleep(Duration::from_secs(10));
+    eventually("delivery", Duration::from_secs(30), || (run.delivered() > 1_000).then_some(()));
     let (worker, drain, its_lanes) =
         eventually("worker that drains another's lane", Duration::from_secs(40), || {
             let jobs = bed.jobs();
@@ -98,7 +99,8 @@ pub(crate) fn worker_killed_while_it_drains(bed: &Bed) {
 /// Overdue buckets are drained first, and at once; nothing waits for its slot to come round again.
 pub(crate) fn everything_stopped_for_three_slots(bed: &Bed) {
     let scenario = "wheel::everything_stopped_for_three_slots";
-    let load = Load { door: Door::Batch, rate: 500, seconds: 4, delays_ms: (10_000, 40_000) };
+    let load =
+        Load { door: Door::Batch, rate: 500, seconds: 4, delays_ms: (10_000, 40_000), ..Load::default() };
     let run = Run::start(bed, scenario, load);
     thread::sleep(Duration::from_secs(6));
     let at_ms = now_ms();
@@ -112,7 +114,16 @@ pub(crate) fn everything_stopped_for_three_slots(bed: &Bed) {
     let ready_at_ms = now_ms();
     table::note(scenario, format!("all ready again after {} ms", began_at.elapsed().as_millis()));
     let outcome = run.finish(Some(at_ms));
-    outcome.assert_exact();
+    outcome.assert_exact_but_order();
+    for c in outcome.caught.iter().filter(|c| c.late_ms() > 500).step_by(20) {
+        eprintln!(
+            "late: due-ready {} late {} lane {} hops {:?}",
+            c.due_ms() - ready_at_ms,
+            c.late_ms(),
+            c.lane(),
+            c.header("ksched-hops")
+        );
+    }
     let overdue = |due_ms: i64| due_ms < ready_at_ms;
     let last = outcome.caught.iter().filter(|c| overdue(c.due_ms())).map(|c| c.at_ms).max().unwrap();
     table::note(scenario, format!("the last overdue message came {} ms after readiness", last - ready_at_ms));
