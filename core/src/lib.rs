@@ -15,15 +15,15 @@
 //! | [`intake`] | the header dialects of the intake topic |
 //! | [`clock`] | when a wall clock may be believed |
 
+pub mod clock;
 pub mod cluster;
+pub mod delivered;
 pub mod envelope;
 pub mod id;
+pub mod intake;
 pub mod jobs;
 pub mod lane;
 pub mod message;
-pub mod wheel;
-pub mod clock;
 pub mod time;
 pub mod validate;
-pub mod delivered;
-pub mod intake;
+pub mod wheel;

@@ -28,7 +28,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Message as _, Timestamp,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode as Code},
-    producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, DeliveryResult, ProducerContext},
 };
 use tokio::sync::Notify;
 
@@ -36,6 +36,7 @@ use crate::{
     disposal,
     librdkafka::{self, Librdkafka, queue::record},
     log::{self, Outgoing, RefusalReason},
+    polled::Polled,
 };
 
 /// Ms, while other appends are in flight (traps.md: 1 ms gives 24,000 unary calls/s).
@@ -376,13 +377,13 @@ impl Slot {
 }
 
 /// A client that ends on a thread of its own with its last handle.
-struct Client(Option<ThreadedProducer<Context>>);
+struct Client(Option<Polled<Context>>);
 
 type Parceled<'a> = BaseRecord<'a, [u8], [u8], Box<Parcel>>;
 
 impl Client {
     fn new(config: &ClientConfig, flight: Arc<Flight>) -> Result<Self, log::Error> {
-        let client = config.create_with_context(Context { flight });
+        let client = Polled::new(config, Context { flight });
         client.map(|client| Self(Some(client))).map_err(|error| librdkafka::client_error(&error))
     }
 }

@@ -11,6 +11,7 @@ pub mod append;
 mod disposal;
 pub mod librdkafka;
 pub mod log;
+mod polled;
 pub mod target;
 pub mod topics;
 pub mod turns;

@@ -95,6 +95,27 @@ impl Librdkafka {
         partitions: &[TopicPartition],
         which: RdOffset,
     ) -> Result<Vec<Option<i64>>, Error> {
+        match self.list_offsets_once(client, partitions, which) {
+            Err(Error::Unknown(_) | Error::Unavailable(_)) => {
+                // librdkafka looks partitions up in its cache, which for minutes goes on saying what a topic was
+                // like in the midst of its creation, before it was given more partitions, or under its last leader.
+                let mut topics: Vec<_> = partitions.iter().map(|at| &at.topic).collect();
+                topics.dedup();
+                for topic in topics {
+                    ask(client, |asker| asker.fetch_metadata(Some(topic), ASK_LIMIT).map(drop))?;
+                }
+                self.list_offsets_once(client, partitions, which)
+            }
+            result => result,
+        }
+    }
+
+    fn list_offsets_once(
+        &self,
+        client: &Client,
+        partitions: &[TopicPartition],
+        which: RdOffset,
+    ) -> Result<Vec<Option<i64>>, Error> {
         // Trap "Many end offsets at once": −1 and −2 as the "timestamp" ask for the end
         // and the start of all partitions in one request a broker.
         let times = list::of_offsets(partitions.iter().map(|at| (at, which)))?;

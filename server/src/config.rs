@@ -123,7 +123,7 @@ impl Default for Config {
             store: StoreAddress::Memory,
             cluster: Cluster::default(),
             log_format: logging::Format::default(),
-            log_filter: "info".to_owned(),
+            log_filter: "info,librdkafka=error".to_owned(),
         }
     }
 }

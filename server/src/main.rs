@@ -9,8 +9,8 @@ use ksched_server::{
 use ksched_telemetry::{
     logging,
     settings::{self, Given, Task},
+    stop,
 };
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 const ABOUT: &str = "Coordinator of ksched: takes schedules and hands out jobs";
@@ -42,7 +42,7 @@ async fn run(config: Config, notes: &[String]) -> ExitCode {
     }
     notes.iter().for_each(|note| tracing::warn!("{note}"));
     let shutdown = CancellationToken::new();
-    if let Err(error) = stop_on_signal(shutdown.clone()) {
+    if let Err(error) = stop::on_signal(shutdown.clone()) {
         return complain(FAILED, error);
     }
     let started = match connect_store(&config).await {
@@ -58,25 +58,6 @@ async fn run(config: Config, notes: &[String]) -> ExitCode {
         Err(error) if error.is_configuration() => complain(WRONG_CONFIGURATION, error),
         Err(error) => complain(FAILED, error),
     }
-}
-
-/// SIGTERM and Ctrl-C stop cleanly; a second one ends the process at once.
-fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(async move {
-        for _ in 0..2 {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if shutdown.is_cancelled() {
-                std::process::exit(i32::from(FAILED));
-            }
-            tracing::info!("stopping");
-            shutdown.cancel();
-        }
-    });
-    Ok(())
 }
 
 fn complain(code: u8, why: impl std::fmt::Display) -> ExitCode {

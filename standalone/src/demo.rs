@@ -9,15 +9,15 @@ use ksched_client::{
 };
 use ksched_kafka::Librdkafka;
 
-use crate::dev::Running;
+use crate::dev::Addresses;
 
 /// Messages are due within so long after they are scheduled.
 const DELAYS_MS: std::ops::RangeInclusive<i64> = 0..=10_000;
 const PARTITIONS: i32 = 4;
 
 /// Schedules, waits, judges: 0 only if nothing was lost, doubled or early.
-pub(crate) async fn run(running: &Running, rate: f64, count: u64) -> ExitCode {
-    match demonstrate(running, rate, count).await {
+pub(crate) async fn run(addresses: &Addresses, rate: f64, count: u64) -> ExitCode {
+    match demonstrate(addresses, rate, count).await {
         Ok(report) if report.valid => ExitCode::SUCCESS,
         Ok(report) => {
             eprintln!("ksched dev: not valid: {}", report.problems.join(", "));
@@ -30,14 +30,14 @@ pub(crate) async fn run(running: &Running, rate: f64, count: u64) -> ExitCode {
     }
 }
 
-async fn demonstrate(running: &Running, rate: f64, count: u64) -> Result<Report, String> {
+async fn demonstrate(addresses: &Addresses, rate: f64, count: u64) -> Result<Report, String> {
     println!(
         "ksched dev: an embedded broker (in memory, not Apache Kafka), a coordinator and a worker in one process.\n\
          {count} messages at {rate}/s by gRPC, each due within 10 s of being scheduled.\n"
     );
-    let addresses = [running.grpc.clone()];
-    let client = Client::connect(&addresses, Settings::default()).map_err(|error| error.to_string())?;
-    let log = Arc::new(kafka::connect(&running.kafka, BTreeMap::new()).map_err(|error| error.to_string())?);
+    let client = Client::connect(std::slice::from_ref(&addresses.grpc), Settings::default())
+        .map_err(|error| error.to_string())?;
+    let log = Arc::new(kafka::connect(&addresses.kafka, BTreeMap::new()).map_err(|error| error.to_string())?);
     let options = Options::new(rate, count, DELAYS_MS, rand_seed());
     make_target(&log, &options.topic).await?;
     let mut last = Duration::ZERO;

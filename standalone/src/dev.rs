@@ -4,12 +4,7 @@
 //! in memory and is not Apache Kafka: this is for a first try, not for messages
 //! that matter.
 
-use std::{
-    net::SocketAddr,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use ksched_server::{
     config::Config as CoordinatorConfig,
@@ -55,11 +50,17 @@ pub(crate) struct Arguments {
 /// How long the parts may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// What runs, and where.
-pub(crate) struct Running {
+/// `HOST:PORT` of each door.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
     pub(crate) kafka: String,
     pub(crate) grpc: String,
-    pub(crate) http: String,
+    http: String,
+}
+
+/// What runs, and where.
+struct Running {
+    addresses: Addresses,
     shutdown: CancellationToken,
     parts: JoinSet<Result<(), String>>,
 }
@@ -73,10 +74,14 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Ok(running) => running,
         Err(why) => return complain(1, why),
     };
+    let addresses = running.addresses.clone();
     let code = if arguments.demo {
-        demo::run(&running, arguments.rate, arguments.count).await
+        tokio::select! {
+            code = demo::run(&addresses, arguments.rate, arguments.count) => code,
+            code = running.until_stopped() => code,
+        }
     } else {
-        introduce(&running);
+        introduce(&addresses);
         running.until_stopped().await
     };
     running.stop().await;
@@ -95,6 +100,7 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
         .map_err(|error| format!("cannot listen on {}: {error}", arguments.kafka))?
         .to_string();
     let shutdown = CancellationToken::new();
+    stop::on_signal(shutdown.clone()).map_err(|error| error.to_string())?;
     let mut parts = JoinSet::new();
     let config = CoordinatorConfig {
         name: "dev".to_owned(),
@@ -120,14 +126,14 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
         let metrics = Metrics::new(&config.name, env!("CARGO_PKG_VERSION"));
         ksched_worker::run(config, &metrics, stopping).await.map_err(|error| error.to_string())
     });
-    Ok(Running { kafka, grpc, http, shutdown, parts })
+    Ok(Running { addresses: Addresses { kafka, grpc, http }, shutdown, parts })
 }
 
 impl Running {
     /// Ctrl-C, or the end of a part, which is a failure.
     async fn until_stopped(&mut self) -> ExitCode {
         tokio::select! {
-            () = stop::signal() => ExitCode::SUCCESS,
+            () = self.shutdown.cancelled() => ExitCode::SUCCESS,
             ended = self.parts.join_next() => match ended {
                 Some(Ok(Err(why))) => complain(1, why),
                 _ => complain(1, "a part ended although nobody had asked it to"),
@@ -143,8 +149,8 @@ impl Running {
     }
 }
 
-fn introduce(running: &Running) {
-    let Running { kafka, grpc, http, .. } = running;
+fn introduce(addresses: &Addresses) {
+    let Addresses { kafka, grpc, http } = addresses;
     println!(
         "ksched dev is up. Everything is kept in memory and gone when it ends; the broker is not Apache Kafka.\n\
          \n\

@@ -52,7 +52,7 @@ pub const LOG_FORMAT: Setting =
 pub const LOG_FILTER: Setting = Setting {
     name: "log.filter",
     kind: Kind::Value,
-    default: "info",
+    default: "info,librdkafka=error",
     help: "which log lines are written: info, or ksched_server=debug,info",
 };
 /// See [`http::Exposure`](crate::http::Exposure).

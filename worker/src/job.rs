@@ -59,8 +59,9 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(crate) fn new() -> Self {
-        Self { origin: Instant::now(), until_ms: AtomicI64::new(0) }
+    /// A lease asked for at `sent` was granted for `ttl`.
+    pub(crate) fn new(sent: Instant, ttl: Duration) -> Self {
+        Self { origin: sent, until_ms: AtomicI64::new(ttl.as_millis() as i64) }
     }
 
     /// A renewal asked for at `sent` was granted for `ttl`.

@@ -6,10 +6,11 @@ use ksched_telemetry::{
     logging,
     metrics::Metrics,
     settings::{self, Given, Task},
+    stop,
 };
 use ksched_worker::{Config, settings::SETTINGS};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 const NAME: &str = "ksched-worker";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -50,15 +51,9 @@ fn main() -> ExitCode {
 async fn run(config: Config) -> ExitCode {
     let metrics = Metrics::new(&config.name, VERSION);
     let shutdown = CancellationToken::new();
-    let worker = ksched_worker::run(config, &metrics, shutdown.clone());
-    tokio::pin!(worker);
-    let result = tokio::select! {
-        result = &mut worker => result,
-        () = ksched_telemetry::stop::signal() => {
-            info!("stopping");
-            shutdown.cancel();
-            worker.await
-        }
+    let result = match stop::on_signal(shutdown.clone()) {
+        Ok(()) => ksched_worker::run(config, &metrics, shutdown).await,
+        Err(reason) => Err(reason.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

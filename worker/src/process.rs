@@ -1,6 +1,9 @@
 //! A whole worker: from its settings until it is told to stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ksched_core::cluster::{Cluster, DeliveredHeaders, Delivery, Geometry};
 use ksched_kafka::{Librdkafka, Log, Settings};
@@ -47,10 +50,9 @@ pub async fn run(config: Config, metrics: &Metrics, shutdown: CancellationToken)
     let readiness = Readiness::waiting_for(&[COORDINATOR]);
     let listener = http::bind(&config.http, config.exposure).await?;
     let http_address = listener.local_addr()?.to_string();
-    // Cancelled also when the work ends by an error.
-    let serving = shutdown.child_token();
-    let _end_of_serving = serving.clone().drop_guard();
-    let server = http::serve(listener, http::router(metrics, &readiness), serving.clone());
+    // Not the shutdown itself: a server that ends with it would end the hand-over as well.
+    let serving = CancellationToken::new();
+    let server = http::serve(listener, http::router(metrics, &readiness), serving);
     let work = work(config, http_address, WorkerMetrics::register(metrics), &readiness, shutdown);
     tokio::pin!(server);
     tokio::select! {
@@ -76,6 +78,7 @@ async fn work(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             http_address: http_address.clone(),
         };
+        let registered_at = Instant::now();
         let registered = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             registered = coordinators.register(request) => registered,
@@ -104,7 +107,7 @@ async fn work(
         };
         info!(worker_id = %lease.worker_id, cluster = %node.cluster.name, "registered");
         readiness.fine(COORDINATOR);
-        let session = Session::new(coordinators.clone(), clock.clone(), node, lease, ttl);
+        let session = Session::new(coordinators.clone(), clock.clone(), node, lease, registered_at, ttl);
         session.run(shutdown.clone()).await;
         if shutdown.is_cancelled() {
             return Ok(());

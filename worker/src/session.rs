@@ -69,20 +69,23 @@ type Heartbeat = BoxFuture<'static, (Instant, Result<v1::HeartbeatResponse, Erro
 type Acquire = BoxFuture<'static, Result<v1::AcquireJobsResponse, Error>>;
 
 impl<R: Runner> Session<R> {
+    /// A lease asked for at `registered_at`.
     pub(crate) fn new(
         coordinators: Arc<Coordinators>,
         clock: Arc<Clock>,
         runner: Arc<R>,
         lease: v1::WorkerLease,
+        registered_at: Instant,
         ttl: Duration,
     ) -> Self {
+        let lasting = Arc::new(Lease::new(registered_at, ttl));
         Self {
             coordinators,
             clock,
             runner,
             lease,
             ttl,
-            lasting: Arc::new(Lease::new()),
+            lasting,
             held: HashMap::new(),
             farewells: JoinSet::new(),
             parting: Vec::new(),

@@ -86,7 +86,7 @@ impl Default for Config {
             memory_limit: 256 << 20,
             intake: IntakeSettings::default(),
             log_format: logging::Format::default(),
-            log_filter: "info".to_owned(),
+            log_filter: "info,librdkafka=error".to_owned(),
         }
     }
 }

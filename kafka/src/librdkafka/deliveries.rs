@@ -1,7 +1,7 @@
 //! Counting acknowledgements of one producer.
 //!
 //! Trap 2: `BaseProducer::poll` and `flush` spin below a whole millisecond, so the
-//! `ThreadedProducer`'s thread reports here and the sender waits on a condvar.
+//! producer's own thread ([`polled`](crate::polled)) reports here and the sender waits on a condvar.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

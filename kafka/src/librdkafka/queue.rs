@@ -9,7 +9,7 @@ use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode as Code},
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, Producer as _, ThreadedProducer},
+    producer::{BaseRecord, Producer as _},
     util::IntoOpaque,
 };
 
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     disposal,
     log::{Error, Outgoing, Refusal, RefusalReason},
+    polled::Polled,
 };
 
 /// How long the queue may stay full.
@@ -30,7 +31,7 @@ const METADATA_LIMIT: Duration = Duration::from_secs(2);
 const METADATA_LIMIT_ALL: Duration = Duration::from_secs(5);
 
 /// The client itself.
-pub(super) type Client = ThreadedProducer<Context>;
+pub(super) type Client = Polled<Context>;
 
 /// A client with its callbacks' state.
 pub(super) struct Queue {
@@ -60,7 +61,7 @@ impl Queue {
     pub(super) fn new(config: &ClientConfig) -> Result<Self, Error> {
         let context = Context::default();
         let (deliveries, notes) = (Arc::clone(&context.deliveries), Arc::clone(&context.notes));
-        let client = config.create_with_context(context).map_err(|error| failure::error(&error))?;
+        let client = Polled::new(config, context).map_err(|error| failure::error(&error))?;
         Ok(Self { client: Some(client), deliveries, notes, sent: 0 })
     }
 

@@ -81,7 +81,8 @@ impl Bed {
 
     /// A target of its own for a scenario, stamped by the broker.
     pub(crate) fn target(&self, name: &str) -> String {
-        let name = format!("e2e.{}", name.replace("::", "."));
+        let name = name.replace("::", ".").replace([',', ' '], "-");
+        let name = format!("e2e.{name}");
         ksched_client::kafka::make_target(&self.log, &name, 4).unwrap();
         name
     }

@@ -20,6 +20,8 @@ use crate::bed::Bed;
 #[derive(Clone, Debug)]
 pub(crate) struct Caught {
     pub(crate) at_ms: i64,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
     pub(crate) content: Content,
 }
 
@@ -39,6 +41,11 @@ impl Caught {
 
     pub(crate) fn late_ms(&self) -> i64 {
         self.at_ms - self.due_ms()
+    }
+
+    /// How often it was promoted on its way.
+    pub(crate) fn hops(&self) -> u32 {
+        self.header("ksched-hops").and_then(|hops| hops.parse().ok()).expect("a number of hops")
     }
 
     pub(crate) fn lane(&self) -> u16 {
@@ -70,7 +77,12 @@ impl Catch {
         let caught: Arc<Mutex<Vec<Caught>>> = Arc::default();
         let into = Arc::clone(&caught);
         let reader = TopicReader::start(Arc::clone(&bed.log), topic, Since::End, Until::Stopped, move |r| {
-            into.lock().push(Caught { at_ms: r.at_us / 1_000, content: r.record.content });
+            into.lock().push(Caught {
+                at_ms: r.at_us / 1_000,
+                partition: r.record.source.partition,
+                offset: r.record.offset,
+                content: r.record.content,
+            });
             ControlFlow::Continue(())
         });
         Self { caught, _reader: reader.expect("a reader") }

@@ -30,6 +30,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     thread,
+    time::Instant,
 };
 
 use bed::Bed;
@@ -112,6 +113,14 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
+fn run_one(scenario: &Scenario, bed: &Bed) -> bool {
+    let began_at = Instant::now();
+    let passed = catch_unwind(AssertUnwindSafe(|| (scenario.run)(bed))).is_ok();
+    let verdict = if passed { "passed" } else { "FAILED" };
+    table::note(scenario.name, format!("{verdict} after {:.1} s", began_at.elapsed().as_secs_f64()));
+    passed
+}
+
 /// The names of those that failed.
 fn run_on(cluster: &'static str, stages: Stages, start: fn() -> Bed) -> Vec<&'static str> {
     let Ok(bed) = catch_unwind(start) else { return vec![cluster] };
@@ -119,7 +128,7 @@ fn run_on(cluster: &'static str, stages: Stages, start: fn() -> Bed) -> Vec<&'st
     for stage in stages {
         thread::scope(|scope| {
             let runs = stage.iter().map(|scenario| {
-                let run = || catch_unwind(AssertUnwindSafe(|| (scenario.run)(&bed))).is_ok();
+                let run = || run_one(scenario, &bed);
                 let thread = thread::Builder::new().name(scenario.name.to_owned());
                 (scenario.name, thread.spawn_scoped(scope, run).expect("a thread"))
             });

@@ -23,7 +23,7 @@ const TRANSACTIONAL_ID: &str = "e2e-left-open";
 pub(crate) fn hold_up_no_direct_message(bed: &Bed) {
     bed.wait_all_lanes_held();
     let run =
-        Run::start(bed, SCENARIO, Load { door: Door::Unary, rate: 300, seconds: 9, delays_ms: (0, 2_000) });
+        Run::start(bed, SCENARIO, Load { rate: 300, seconds: 9, delays_ms: (0, 2_000), ..Load::default() });
     thread::sleep(Duration::from_secs(1));
     let open = leave_open(bed);
     // It stays open to the end of the run: the broker itself would end it only later.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ksched_client::{
     bench::{self, Door, Options, Report},
-    verify::Verification,
+    verify::{AnomalyKind, Verification},
 };
 use tokio::task::JoinHandle;
 
@@ -118,6 +118,12 @@ impl Outcome {
         assert!(v.delivered > 0, "{scenario}: nothing was delivered");
         let wrong = v.lost + v.doubled + v.early + v.corrupted + v.invented;
         assert_eq!(wrong, 0, "{scenario}: {problems:?} {:?}", v.examples);
+        for behind in v.examples.iter().filter(|example| example.kind == AnomalyKind::Reordered) {
+            let is_it =
+                |c: &&Caught| (Some(c.partition), Some(c.offset)) == (behind.partition, behind.offset);
+            let waited_in_the_wheel = self.caught.iter().find(is_it).is_some_and(|c| c.hops() > 0);
+            assert!(waited_in_the_wheel, "{scenario}: out of order within the lane: {behind:?}");
+        }
         assert_eq!(self.report.refused, 0, "{scenario}: {problems:?}");
     }
 

@@ -20,7 +20,7 @@ use ksched_kafka::{
     Turns,
 };
 use parking_lot::{Condvar, Mutex};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Body, Held};
 use crate::{
@@ -175,10 +175,11 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
 
     /// Does what the batch says: all of it or nothing, if exactly once.
     pub(super) fn fire(&mut self, batch: Batch<Held>, now: i64, caution: &mut Caution) -> Result<(), Ended> {
-        let rejected = caution.rejected.take();
+        let (rejected, began_at) = (caution.rejected.take(), Instant::now());
         match self.try_fire(&batch, rejected.as_ref(), now) {
             Ok(()) => {
                 caution.succeeded();
+                debug!(job = %self.control.name, messages = batch.entries.len(), took = ?began_at.elapsed(), "fired");
                 self.observe(&batch.entries);
                 Ok(())
             }
