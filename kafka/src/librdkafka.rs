@@ -53,7 +53,7 @@ struct Inner {
     settings: Arc<Settings>,
     /// read_committed: positions, stable ends, metadata.
     asker: Client,
-    /// read_uncommitted: high watermarks.
+    /// read_uncommitted: high watermarks, positions before pending commits.
     end_asker: Lazy<Client>,
     admin: Lazy<Admin>,
 }
@@ -87,6 +87,26 @@ impl Librdkafka {
         question: impl FnOnce(&BaseConsumer<Logging>) -> Result<T, rdkafka::error::KafkaError>,
     ) -> Result<T, Error> {
         ask(&self.inner.asker, question)
+    }
+
+    fn end_asker(&self) -> Result<&Client, Error> {
+        let make = || Client::new(&self.inner.settings.asker(Isolation::Uncommitted));
+        self.inner.end_asker.get_or_make(make)
+    }
+
+    fn positions(
+        &self,
+        client: &Client,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<Position>>, Error> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let these = list::of_offsets(partitions.iter().map(|at| (at, RdOffset::Invalid)))?;
+        let found: TopicPartitionList = ask(client, |asker| asker.committed_offsets(these, ASK_LIMIT))?;
+        list::in_order(&found, partitions, |each| {
+            known(each.offset()).map(|offset| Position { offset, metadata: each.metadata().to_owned() })
+        })
     }
 
     fn list_offsets(
@@ -206,14 +226,16 @@ impl Log for Librdkafka {
     }
 
     fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Position>>, Error> {
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let these = list::of_offsets(partitions.iter().map(|at| (at, RdOffset::Invalid)))?;
-        let found: TopicPartitionList = self.ask(|asker| asker.committed_offsets(these, ASK_LIMIT))?;
-        list::in_order(&found, partitions, |each| {
-            known(each.offset()).map(|offset| Position { offset, metadata: each.metadata().to_owned() })
-        })
+        self.positions(&self.inner.asker, partitions)
+    }
+
+    fn committed_before_pending(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<Position>>, Error> {
+        // librdkafka asks all over again as long as one partition has a pending commit, which with busy lanes took
+        // seconds; a read_uncommitted client takes what there is.
+        self.positions(self.end_asker()?, partitions)
     }
 
     fn offsets(&self, partitions: &[TopicPartition], which: Offset) -> Result<Vec<i64>, Error> {
@@ -224,13 +246,7 @@ impl Log for Librdkafka {
         let found = match which {
             Offset::Start => self.list_offsets(asker, partitions, RdOffset::Beginning)?,
             Offset::StableEnd => self.list_offsets(asker, partitions, RdOffset::End)?,
-            Offset::End => {
-                let asker = self
-                    .inner
-                    .end_asker
-                    .get_or_make(|| Client::new(&self.inner.settings.asker(Isolation::Uncommitted)))?;
-                self.list_offsets(asker, partitions, RdOffset::End)?
-            }
+            Offset::End => self.list_offsets(self.end_asker()?, partitions, RdOffset::End)?,
             Offset::At(ms) => {
                 let found = self.list_offsets(asker, partitions, RdOffset::Offset(ms.max(0)))?;
                 // None so late: the end.

@@ -145,6 +145,15 @@ pub trait Log: Send + Sync + 'static {
     /// answering the position before it.
     fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Position>>, Error>;
 
+    /// As [`committed`](Self::committed), but a pending transactional commit is not waited for: the position before
+    /// it. For looks at many partitions at once, of which some always have a commit under way.
+    fn committed_before_pending(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<Position>>, Error> {
+        self.committed(partitions)
+    }
+
     /// One offset of each partition, in order, in one request however many.
     fn offsets(&self, partitions: &[TopicPartition], which: Offset) -> Result<Vec<i64>, Error>;
 

@@ -62,6 +62,8 @@ pub(crate) fn routes(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(ksched_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // The details of our errors, so that grpcurl can show them.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     Ok(Routes::new(SchedulerServer::new(scheduler).max_decoding_message_size(MESSAGE_BYTES_MAX))

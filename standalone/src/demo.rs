@@ -8,12 +8,16 @@ use ksched_client::{
     kafka,
 };
 use ksched_kafka::Librdkafka;
+use ksched_proto::v1::{JobKind, JobState};
+use tokio::time::{sleep, timeout};
 
 use crate::dev::Addresses;
 
 /// Messages are due within so long after they are scheduled.
 const DELAYS_MS: std::ops::RangeInclusive<i64> = 0..=10_000;
 const PARTITIONS: i32 = 4;
+const LANES_WITHIN: Duration = Duration::from_secs(30);
+const TAKE_OVER: Duration = Duration::from_secs(2);
 
 /// Schedules, waits, judges: 0 only if nothing was lost, doubled or early.
 pub(crate) async fn run(addresses: &Addresses, rate: f64, count: u64) -> ExitCode {
@@ -40,6 +44,7 @@ async fn demonstrate(addresses: &Addresses, rate: f64, count: u64) -> Result<Rep
     let log = Arc::new(kafka::connect(&addresses.kafka, BTreeMap::new()).map_err(|error| error.to_string())?);
     let options = Options::new(rate, count, DELAYS_MS, rand_seed());
     make_target(&log, &options.topic).await?;
+    wait_for_lanes(&client).await?;
     let mut last = Duration::ZERO;
     let report = bench::run(options, client, log, |progress| show(progress, &mut last));
     let report = Box::pin(report).await.map_err(|error| error.to_string())?;
@@ -51,6 +56,26 @@ async fn make_target(log: &Arc<Librdkafka>, topic: &str) -> Result<(), String> {
     let (log, topic) = (Arc::clone(log), topic.to_owned());
     let made = tokio::task::spawn_blocking(move || kafka::make_target(&log, &topic, PARTITIONS));
     made.await.map_err(|error| error.to_string())?.map(drop).map_err(|error| error.to_string())
+}
+
+/// Until a worker holds every lane, and has had a moment to take it over: a demo of
+/// lateness should not begin with the start of the program.
+async fn wait_for_lanes(client: &Client) -> Result<(), String> {
+    let held = async {
+        loop {
+            let jobs = client.jobs().await.map_err(|error| error.to_string())?;
+            let is_lane =
+                |state: &&JobState| state.job.as_ref().is_some_and(|job| job.kind() == JobKind::Lane);
+            let mut lanes = jobs.iter().filter(is_lane).peekable();
+            if lanes.peek().is_some() && lanes.all(|lane| !lane.worker_id.is_empty()) {
+                return Ok::<(), String>(());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LANES_WITHIN, held).await.map_err(|_| "no worker holds the lanes".to_owned())??;
+    sleep(TAKE_OVER).await;
+    Ok(())
 }
 
 /// A line every two seconds.

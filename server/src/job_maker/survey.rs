@@ -104,7 +104,8 @@ impl<L: Log> Survey<L> {
         let (all, now) = (&self.partitions.all, Instant::now());
         // Ends first: what is drained in between must not look behind.
         let ends = self.log.offsets(all, Offset::StableEnd)?;
-        let committed = self.log.committed(all)?;
+        // A position that is about to move is better than waiting until none is: it errs to a drain too many.
+        let committed = self.log.committed_before_pending(all)?;
         if self.starts.is_empty() {
             self.starts = self.log.offsets(all, Offset::Start)?;
         }

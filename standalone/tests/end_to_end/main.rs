@@ -20,6 +20,7 @@ mod grpcurl;
 mod intake;
 mod memory;
 mod open_transactions;
+mod probe;
 mod restarts;
 mod run;
 mod table;
@@ -55,13 +56,8 @@ macro_rules! stage {
 fn usual() -> Stages {
     vec![
         stage![grpcurl::lists_and_schedules, doors::unary_at_a_thousand_a_second],
-        stage![doors::batch, doors::stream],
-        stage![
-            doors::intake,
-            intake::dialects,
-            intake::compressions_and_transactions,
-            dedupe::repeats_are_delivered_once,
-        ],
+        stage![doors::batch, doors::stream, doors::intake],
+        stage![intake::dialects, intake::compressions_and_transactions, dedupe::repeats_are_delivered_once,],
         stage![targets::one_bad_target_among_good],
         stage![open_transactions::hold_up_no_direct_message],
         stage![faults::worker_killed],
@@ -80,6 +76,7 @@ fn small() -> Stages {
         stage![wheel::crosses_all_levels, wheel::worker_killed_while_it_drains],
         stage![wheel::everything_stopped_for_three_slots],
         stage![memory::stays_bounded],
+        stage![probe::committed],
     ]
 }
 
