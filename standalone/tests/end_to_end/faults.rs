@@ -15,6 +15,9 @@ const PAUSED: Duration = Duration::from_secs(15);
 const ETCD_GONE: Duration = Duration::from_secs(20);
 /// What recovers from a fault of some seconds is out within this.
 const BOUND: Duration = Duration::from_secs(20);
+const KAFKA: &str = "kafka-1";
+/// In the broker's log when its group coordinator has given up.
+const COORDINATOR_STUCK: &str = "No in-memory snapshot for epoch";
 /// What is not to be affected at all, on a busy machine.
 const BRIEF: Duration = Duration::from_secs(3);
 
@@ -80,17 +83,23 @@ pub(crate) fn etcd_killed(bed: &Bed) {
 }
 
 pub(crate) fn kafka_killed(bed: &Bed) {
-    let outcome = during_a_run(bed, "faults::kafka_killed", || {
-        bed.cluster.kill("kafka-1").unwrap();
+    let scenario = "faults::kafka_killed";
+    let outcome = during_a_run(bed, scenario, || {
+        let log = bed.log_length(KAFKA);
+        bed.cluster.kill(KAFKA).unwrap();
         let began_at_ms = now_ms();
-        bed.cluster.start_again("kafka-1").unwrap();
-        table::note(
-            "faults::kafka_killed",
-            format!("Kafka answers again after {} ms", now_ms() - began_at_ms),
-        );
+        bed.cluster.start_again(KAFKA).unwrap();
+        table::note(scenario, format!("Kafka answers again after {} ms", now_ms() - began_at_ms));
+        // Seen with Kafka 4.4: the broker's group coordinator loads __consumer_offsets while it is written to, gets
+        // out of step and stays NOT_COORDINATOR for good. Only the broker's restart helps, so it gets one.
+        thread::sleep(Duration::from_secs(10));
+        if bed.log_since(KAFKA, log).contains(COORDINATOR_STUCK) {
+            table::note(scenario, "the broker's group coordinator is stuck: restarting the broker");
+            bed.cluster.restart(KAFKA).unwrap();
+        }
     });
     outcome.assert_exact_but_order();
-    outcome.assert_worst_below(BOUND + BOUND);
+    outcome.assert_worst_below(BOUND + BOUND + BOUND);
 }
 
 fn during_a_run(bed: &Bed, scenario: &'static str, fault: impl FnOnce()) -> Outcome {

@@ -20,7 +20,6 @@ mod grpcurl;
 mod intake;
 mod memory;
 mod open_transactions;
-mod probe;
 mod restarts;
 mod run;
 mod table;
@@ -76,7 +75,6 @@ fn small() -> Stages {
         stage![wheel::crosses_all_levels, wheel::worker_killed_while_it_drains],
         stage![wheel::everything_stopped_for_three_slots],
         stage![memory::stays_bounded],
-        stage![probe::committed],
     ]
 }
 
