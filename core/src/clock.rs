@@ -33,13 +33,21 @@ pub struct GuardedClock {
     seen_ms: i64,
     /// How much later than our own clock says we act, because a peer's is behind.
     hold_back_ms: i64,
+    /// How far slewing was followed since a peer was last heard.
+    slewed_ms: i64,
     standing: Standing,
 }
 
 impl GuardedClock {
     /// Doubtful until a peer has confirmed it.
     pub fn unconfirmed(mono: i64, wall: i64) -> Self {
-        Self { base_ms: wall - mono, seen_ms: wall - mono, hold_back_ms: 0, standing: Standing::Doubtful }
+        Self {
+            base_ms: wall - mono,
+            seen_ms: wall - mono,
+            hold_back_ms: 0,
+            slewed_ms: 0,
+            standing: Standing::Doubtful,
+        }
     }
 
     /// For a process without peers: its own wall clock is the only one there is.
@@ -62,7 +70,8 @@ impl GuardedClock {
     pub fn look(&mut self, mono: i64, wall: i64) -> Standing {
         let moved = wall - mono - self.seen_ms;
         self.seen_ms += moved;
-        if moved.abs() > JUMP_MS {
+        self.slewed_ms += moved.abs();
+        if moved.abs() > JUMP_MS || self.slewed_ms > BOUND_MS {
             self.standing = Standing::Doubtful;
         } else if self.standing == Standing::Confirmed {
             self.base_ms += moved;
@@ -73,13 +82,18 @@ impl GuardedClock {
     /// Compares with a peer's clock `peer`, read by the peer between our instants
     /// `sent` and `received` (monotonic); `wall` is our wall clock when received.
     pub fn hear(&mut self, sent: i64, received: i64, wall: i64, peer: i64) -> Standing {
+        self.seen_ms = wall - received;
+        // An answer this slow could hide a difference beyond the bound.
+        if received - sent > BOUND_MS {
+            return self.standing;
+        }
         // Either clock of ours may be the right one after a jump: the wall clock if
         // it was set right, the old one carried on if it was set wrong.
-        self.seen_ms = wall - received;
         for base in [self.seen_ms, self.base_ms] {
             let (ahead, behind) = (base + sent - peer, peer - base - received);
             if ahead <= BOUND_MS && behind <= BOUND_MS {
                 self.base_ms = base;
+                self.slewed_ms = 0;
                 // Let go slowly, so that one slow answer does not undo the caution.
                 self.hold_back_ms = ahead.max(self.hold_back_ms - 1).max(0);
                 self.standing = Standing::Confirmed;
@@ -137,9 +151,24 @@ mod tests {
     fn slewing_is_followed() {
         let mut clock = confirmed();
         for second in 1..1_000 {
-            assert_eq!(clock.look(1_000 + second * 1_000, WALL + second * 1_001), Standing::Confirmed);
+            let (mono, wall) = (1_000 + second * 1_000, WALL + second * 1_001);
+            assert_eq!(clock.look(mono, wall), Standing::Confirmed);
+            if second % 100 == 0 {
+                assert_eq!(clock.hear(mono, mono, wall, wall), Standing::Confirmed);
+            }
         }
         assert_eq!(clock.now_ms(1_000_000), WALL + 999 * 1_001);
+        // With nobody to ask it is followed only so far.
+        let alone =
+            (1_000..1_500).map(|second| clock.look(1_000 + second * 1_000, WALL + second * 1_001)).last();
+        assert_eq!(alone, Some(Standing::Doubtful));
+    }
+
+    #[test]
+    fn a_slow_answer_confirms_nothing() {
+        let mut clock = confirmed();
+        assert_eq!(clock.look(2_000, WALL + 2_000), Standing::Doubtful);
+        assert_eq!(clock.hear(2_000, 3_000, WALL + 3_000, WALL + 2_000), Standing::Doubtful);
     }
 
     proptest! {

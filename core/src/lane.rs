@@ -312,7 +312,8 @@ impl<P> Lane<P> {
         (offsets != self.given).then(|| self.positions())
     }
 
-    fn positions(&mut self) -> [Committed; INLETS] {
+    /// Positions to commit, moved or not: Kafka forgets those that nobody commits.
+    pub fn positions(&mut self) -> [Committed; INLETS] {
         let positions = self.tracks.each_mut().map(Track::position);
         self.given = positions.each_ref().map(|p| p.offset);
         positions

@@ -23,6 +23,9 @@ pub(crate) enum Error {
     /// The lease is gone: every job is lost, register anew.
     #[error("lease is gone: {0}")]
     LeaseGone(String),
+    /// The job is not held with this fence (any more).
+    #[error("not held: {0}")]
+    NotHeld(String),
     /// No coordinator answers, or none can reach the store. May pass.
     #[error("coordinator: {0}")]
     Unavailable(String),
@@ -32,6 +35,7 @@ impl From<Status> for Error {
     fn from(status: Status) -> Self {
         match status.code() {
             Code::NotFound => Self::LeaseGone(status.message().to_owned()),
+            Code::FailedPrecondition => Self::NotHeld(status.message().to_owned()),
             code => Self::Unavailable(format!("{code:?}: {}", status.message())),
         }
     }
@@ -79,11 +83,13 @@ impl Coordinators {
         self.call(CALL_TIMEOUT + wait, request, async |mut c, r| c.acquire_jobs(r).await).await
     }
 
+    /// `patience` is for each coordinator, so that a second one is asked before the lease ends.
     pub(crate) async fn heartbeat(
         &self,
         request: v1::HeartbeatRequest,
+        patience: Duration,
     ) -> Result<v1::HeartbeatResponse, Error> {
-        self.call(CALL_TIMEOUT, request, async |mut c, r| c.heartbeat(r).await).await
+        self.call(patience, request, async |mut c, r| c.heartbeat(r).await).await
     }
 
     pub(crate) async fn complete(&self, request: v1::CompleteJobRequest) -> Result<(), Error> {
@@ -109,7 +115,7 @@ impl Coordinators {
             last = match answer {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) => match Error::from(status) {
-                    gone @ Error::LeaseGone(_) => return Err(gone),
+                    answer @ (Error::LeaseGone(_) | Error::NotHeld(_)) => return Err(answer),
                     unavailable @ Error::Unavailable(_) => unavailable,
                 },
                 Err(_) => Error::Unavailable(format!("no answer within {timeout:?}")),

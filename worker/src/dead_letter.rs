@@ -9,7 +9,10 @@ use ksched_core::{
 };
 use ksched_kafka::{Record, TopicPartition};
 
-use crate::{mover::Onward, node::Node};
+use crate::{
+    mover::{Onward, Unfit},
+    node::Node,
+};
 
 /// Why something is a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +30,18 @@ pub(crate) fn of_record<L>(node: &Node<L>, record: Record, reason: &Reason) -> O
     onward(node, content)
 }
 
+/// A record that cannot move on as it should. One that the broker refused is cut, or
+/// it might be refused on the dead-letter topic as well.
+pub(crate) fn of_unfit<L>(node: &Node<L>, record: Record, unfit: &Unfit) -> Onward {
+    match unfit {
+        Unfit::Unreadable => of_record(node, record, &unfit.reason()),
+        Unfit::Refused(_) => of_record_cut(node, record, &unfit.reason()),
+    }
+}
+
 /// A record that was too large even for the dead-letter topic: key, reason and
 /// origin are kept, by which the whole can still be found where it came from.
-pub(crate) fn of_record_cut<L>(node: &Node<L>, record: Record, reason: &Reason) -> Onward {
+fn of_record_cut<L>(node: &Node<L>, record: Record, reason: &Reason) -> Onward {
     let key = record.content.key.filter(|key| key.len() <= 1_024);
     let mut content =
         with_reason(Content { key, ..Content::default() }, &record.source, record.offset, reason);

@@ -3,8 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use ksched_core::{
-    delivered::{self, NotStored},
-    envelope,
+    delivered, envelope,
     message::{Content, Header},
     wheel::{Inlet, Place},
 };
@@ -55,12 +54,13 @@ fn promote<L: Log>(
     lane: u16,
     unfit: Option<&Unfit>,
 ) -> Onward {
-    let unfit = unfit.map(Unfit::reason);
-    let not_ours = |reason: NotStored| Reason { code: "NOT_A_MESSAGE", text: reason.to_string() };
-    let mut envelope = match (unfit, delivered::read_envelope(&record.content).map_err(not_ours)) {
+    let envelope = delivered::read_envelope(&record.content);
+    let mut envelope = match (unfit, envelope) {
         (None, Ok(envelope)) => envelope,
-        (Some(reason), _) | (None, Err(reason)) => {
-            error!(source = ?record.source, offset = record.offset, reason = reason.text, "cannot promote a record");
+        (Some(unfit), _) => return dead_letter::of_unfit(node, record, unfit),
+        (None, Err(reason)) => {
+            error!(source = %record.source, offset = record.offset, %reason, "not a message of ksched");
+            let reason = Reason { code: "NOT_A_MESSAGE", text: reason.to_string() };
             return dead_letter::of_record(node, record, &reason);
         }
     };
@@ -103,13 +103,17 @@ impl Places {
         inlet: Inlet,
         content: Content,
     ) -> Onward {
-        match place {
-            Place::Bucket(bucket) if let Some(topic) = self.wheel.get(&bucket.level) => {
+        let bucket = match place {
+            Place::DueLane => None,
+            Place::Bucket(bucket) => self.wheel.get(&bucket.level).map(|topic| (bucket, topic)),
+        };
+        match bucket {
+            Some((bucket, topic)) => {
                 let partition = Some(node.cluster.geometry.bucket_partition(bucket));
                 Onward { topic: topic.clone(), partition, content }
             }
             // `route` names no level without a topic; the due lane would send it back to the wheel.
-            Place::DueLane | Place::Bucket(_) => self.to_lane(node, lane, inlet, content),
+            None => self.to_lane(node, lane, inlet, content),
         }
     }
 

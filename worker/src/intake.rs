@@ -41,12 +41,8 @@ fn take_over<L: Log>(
     unfit: Option<&Unfit>,
 ) -> Onward {
     if let Some(unfit) = unfit {
-        let reason = unfit.reason();
-        node.metrics.refused(reason.code);
-        return match unfit {
-            Unfit::Unreadable => dead_letter::of_record(node, record, &reason),
-            Unfit::Refused(_) => dead_letter::of_record_cut(node, record, &reason),
-        };
+        node.metrics.refused(unfit.reason().code);
+        return dead_letter::of_unfit(node, record, unfit);
     }
     let intake =
         Intake { cluster: &node.cluster, limits: &node.intake.limits, compat_zone: Some(&node.intake.zone) };

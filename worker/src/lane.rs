@@ -32,7 +32,7 @@ use crate::{
     attempt::{Ended, until_clean},
     job::{Control, Outcome},
     memory::{Pressure, Share},
-    mover::DOUBT_PAUSE,
+    mover::{DOUBT_PAUSE, KEEP_ALIVE},
     node::Node,
     targets::Verdict,
 };
@@ -54,6 +54,8 @@ const IDLE_COMMIT: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_secs(3);
 /// The most that one transaction fires.
 const CAP: Cap = Cap { count: 10_000, bytes: 8 << 20 };
+/// Records in one transaction that are each waited for: more might outlive it.
+const ALONE_MAX: usize = 200;
 const FAR_AHEAD_MARGIN_MS: i64 = 60_000;
 const CONTROL_STALLED: Duration = Duration::from_secs(30);
 
@@ -287,8 +289,15 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         let cap = caution.cap(CAP);
         let targets = &self.node.targets;
         let firing = &self.firing;
+        let mut alone = 0;
         let batch = self.lane.take(now, cap, |held| {
-            gate(held, |topic, partition, bytes| firing.judge(targets, caution, topic, partition, bytes))
+            if alone >= ALONE_MAX {
+                return Gate::Stop;
+            }
+            let gate =
+                gate(held, |topic, partition, bytes| firing.judge(targets, caution, topic, partition, bytes));
+            alone += usize::from(held.verdict.get() == Some(&Verdict::SendAlone));
+            gate
         });
         let Some(batch) = batch else { return Ok(()) };
         (self.began_at, self.committed_at) = (Instant::now(), Instant::now());
@@ -299,11 +308,13 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         if self.committed_at.elapsed() < IDLE_COMMIT {
             return Ok(());
         }
+        let positions = match self.lane.moved() {
+            Some(positions) => positions,
+            None if self.committed_at.elapsed() > KEEP_ALIVE => self.lane.positions(),
+            None => return Ok(()),
+        };
         self.committed_at = Instant::now();
-        match self.lane.moved() {
-            Some(positions) => self.firing.commit(positions),
-            None => Ok(()),
-        }
+        self.firing.commit(positions)
     }
 
     /// Until the next due time, the pace, or the next record.
@@ -396,14 +407,20 @@ fn markers<L: Log>(node: &Node<L>, reader: &mut L::Reader, lane: u16) -> Result<
         (first(node.log.offsets(only, Offset::Start)?), first(node.log.offsets(only, Offset::StableEnd)?));
     reader.assign(&[(partition.clone(), start)])?;
     let mut kept: std::collections::HashMap<Vec<u8>, Option<Vec<u8>>> = Default::default();
-    let began_at = Instant::now();
+    let mut progressed_at = Instant::now();
     while reader.position(&partition)? < end {
-        if began_at.elapsed() > CONTROL_STALLED {
+        if progressed_at.elapsed() > CONTROL_STALLED {
             return Err(Ended::Unclean(format!("{partition:?} could not be read to its end at {end}")));
         }
-        if let Some(record) = reader.poll(WAIT_MAX)?
-            && let Some(key) = record.content.key
-        {
+        let record = match reader.poll(WAIT_MAX) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            // Not ours, whoever wrote it.
+            Err(Error::Unreadable(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        progressed_at = Instant::now();
+        if let Some(key) = record.content.key {
             kept.insert(key.to_vec(), record.content.value.map(|v| v.to_vec()));
         }
     }

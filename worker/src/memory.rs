@@ -9,7 +9,7 @@ use std::sync::{
 /// Memory for messages of all lanes of a process.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    limit: usize,
+    messages: usize,
     lanes: AtomicUsize,
 }
 
@@ -29,9 +29,11 @@ pub(crate) enum Pressure {
 }
 
 impl Budget {
-    /// `limit` in bytes.
+    /// `limit` in bytes, of the whole process. Messages have half of it: the rest is
+    /// what 300,000 of them cost beyond their own count of bytes (allocator, records on
+    /// their way through Kafka clients), and some 40 MB for the clients themselves.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, lanes: AtomicUsize::new(0) }
+        Self { messages: limit / 2, lanes: AtomicUsize::new(0) }
     }
 
     /// A lane's equal share.
@@ -44,7 +46,7 @@ impl Budget {
 impl Share {
     /// Judges a lane that holds `bytes`.
     pub(crate) fn pressure(&self, bytes: usize) -> Pressure {
-        let share = self.0.limit / self.0.lanes.load(Ordering::Relaxed).max(1);
+        let share = self.0.messages / self.0.lanes.load(Ordering::Relaxed).max(1);
         if bytes < share / 4 * 3 {
             Pressure::Low
         } else if bytes < share {
@@ -67,7 +69,7 @@ mod tests {
 
     #[test]
     fn lanes_share_evenly_and_give_back() {
-        let budget = Arc::new(Budget::new(1_000));
+        let budget = Arc::new(Budget::new(2_000));
         let first = budget.share();
         assert_eq!(first.pressure(700), Pressure::Low);
         let second = budget.share();

@@ -34,6 +34,9 @@ const FETCH_BYTES: usize = 4 << 20;
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// A captured end that is not reached in this long (an offset that vanished).
 const STALLED: Duration = Duration::from_secs(60);
+/// How often an idle job commits its position again: Kafka drops those that nobody
+/// has committed for `offsets.retention.minutes`, 7 days by default (design §4.7).
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(12 * 3_600);
 
 /// Where a record goes from here.
 #[derive(Debug)]
@@ -100,14 +103,23 @@ pub(crate) fn run<L: Log>(
     plan: &Plan,
     mut decide: impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Outcome {
-    let (mut moved, mut unfit) = (0, HashMap::new());
-    let ended =
-        until_clean(node, control, || attempt(node, control, plan, &mut moved, &mut unfit, &mut decide));
+    let mut progress = Progress { moved: 0, unfit: HashMap::new(), batch_records: BATCH_RECORDS };
+    let ended = until_clean(node, control, || attempt(node, control, plan, &mut progress, &mut decide));
     match ended {
         Ok(()) if control.stopped() => Outcome::Stopped,
-        Ok(()) => Outcome::Done { moved },
+        Ok(()) => Outcome::Done { moved: progress.moved },
         Err(outcome) => outcome,
     }
+}
+
+/// What outlives an attempt.
+struct Progress {
+    moved: u64,
+    /// Records that cannot go where they should, by offset.
+    unfit: HashMap<i64, Unfit>,
+    /// The most that one transaction moves: less and less while records are refused and
+    /// it is not told which, more again afterwards.
+    batch_records: usize,
 }
 
 /// One life of a producer: take-over, then transactions until something is unclean.
@@ -115,8 +127,7 @@ fn attempt<L: Log>(
     node: &Node<L>,
     control: &Control,
     plan: &Plan,
-    moved: &mut u64,
-    unfit: &mut HashMap<i64, Unfit>,
+    progress: &mut Progress,
     decide: &mut impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Result<(), Ended> {
     let source = &plan.source;
@@ -133,9 +144,10 @@ fn attempt<L: Log>(
     reader.assign(&[(source.clone(), start)])?;
     let (mut committed, mut progressed_at) = (start, Instant::now());
     while !control.stopped() && committed < end {
-        let batch = read_batch(&mut reader, unfit)?;
+        let batch = read_batch(&mut reader, progress)?;
         let position = reader.position(source)?.max(committed);
-        if position == committed {
+        let kept_alive = plan.until == Until::CapturedEnd || progressed_at.elapsed() < KEEP_ALIVE;
+        if position == committed && kept_alive {
             if plan.until == Until::CapturedEnd && progressed_at.elapsed() > STALLED {
                 return Err(Ended::Unclean(format!("no record of {source:?} between {committed} and {end}")));
             }
@@ -143,9 +155,10 @@ fn attempt<L: Log>(
         }
         let Some(now) = node.await_clock(control) else { return Ok(()) };
         let began_at = Instant::now();
-        *moved += transact(&mut producer, plan, batch, position, now, unfit, decide)
-            .map_err(|broken| unclean(control, broken, unfit))?;
-        unfit.retain(|offset, _| *offset >= position);
+        progress.moved += transact(&mut producer, plan, batch, position, now, &progress.unfit, decide)
+            .map_err(|broken| unclean(control, broken, progress))?;
+        progress.unfit.retain(|offset, _| *offset >= position);
+        progress.batch_records = (progress.batch_records * 2).min(BATCH_RECORDS);
         (committed, progressed_at) = (position, Instant::now());
         if plan.rest > 0.0 {
             control.nap(began_at.elapsed().mul_f64(plan.rest));
@@ -171,15 +184,15 @@ fn single(offsets: Vec<i64>) -> Result<i64, Ended> {
     offsets.into_iter().next().ok_or_else(|| Ended::Unclean("no offset answered".to_owned()))
 }
 
-fn read_batch(reader: &mut impl Reader, unfit: &mut HashMap<i64, Unfit>) -> Result<Vec<Record>, Error> {
+fn read_batch(reader: &mut impl Reader, progress: &mut Progress) -> Result<Vec<Record>, Error> {
     let mut batch = Vec::new();
     let (mut bytes, mut wait, mut fill_until) = (0, POLL_WAIT, None);
-    while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+    while batch.len() < progress.batch_records && bytes < BATCH_BYTES {
         let record = match reader.poll(wait) {
             Ok(Some(record)) => record,
             Ok(None) => break,
             Err(Error::Unreadable(record)) => {
-                unfit.insert(record.offset, Unfit::Unreadable);
+                progress.unfit.insert(record.offset, Unfit::Unreadable);
                 *record
             }
             Err(error) => return Err(error),
@@ -228,14 +241,15 @@ fn transact(
 }
 
 /// Notes which records were refused, so that the next attempt sends them elsewhere.
-fn unclean(control: &Control, broken: Broken, unfit: &mut HashMap<i64, Unfit>) -> Ended {
+fn unclean(control: &Control, broken: Broken, progress: &mut Progress) -> Ended {
     if let TransactionError::Refused(refusals) = &broken.error {
         // Collateral says nothing about the record itself.
         for refusal in refusals.iter().filter(|r| !matches!(r.reason, RefusalReason::Collateral(_))) {
             let Some(offset) = broken.offsets.get(refusal.tag) else { continue };
             warn!(job = %control.name, offset, reason = %refusal.reason, "record refused");
-            unfit.insert(*offset, Unfit::Refused(refusal.reason.clone()));
+            progress.unfit.insert(*offset, Unfit::Refused(refusal.reason.clone()));
         }
+        progress.batch_records = (broken.offsets.len().min(progress.batch_records) / 8).max(1);
     }
     broken.error.into()
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     clock::{Clock, wall_ms},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Drain jobs a worker runs at once: each is two Kafka clients and a thread.
-const DRAINS_AT_ONCE: usize = 4;
+const DRAINS_AT_ONCE: usize = 8;
 /// How long one long poll for jobs waits.
 const ACQUIRE_WAIT: Duration = Duration::from_secs(10);
 /// How long job threads have to end their transactions when the worker stops.
@@ -38,6 +38,28 @@ pub(crate) trait Runner: Send + Sync + 'static {
     fn run(&self, job: &v1::Job, control: &Control) -> Outcome;
     /// Lanes held, for the metrics.
     fn observe_lanes_held(&self, lanes: usize);
+}
+
+/// The end of a job, to be said until it is heard.
+enum Farewell {
+    Complete(v1::CompleteJobRequest),
+    Release(v1::ReleaseJobsRequest),
+}
+
+impl Farewell {
+    fn jobs(&self) -> Vec<v1::HeldJob> {
+        match self {
+            Self::Complete(request) => request.job.iter().cloned().collect(),
+            Self::Release(request) => request.jobs.clone(),
+        }
+    }
+
+    async fn say(&self, coordinators: &Coordinators) -> Result<(), Error> {
+        match self {
+            Self::Complete(request) => coordinators.complete(request.clone()).await,
+            Self::Release(request) => coordinators.release(request.clone()).await,
+        }
+    }
 }
 
 struct Held {
@@ -140,13 +162,15 @@ impl<R: Runner> Session<R> {
                             warn!(%reason, "lease is gone: dropping every job, registering anew");
                             return self.drop_all().await;
                         }
-                        Err(Error::Unavailable(_)) => acquire = Some(self.acquire_later()),
+                        Err(Error::Unavailable(_) | Error::NotHeld(_)) => acquire = Some(self.acquire_later()),
                     }
                 }
                 Some(ended) = self.ends.1.recv() => {
-                    self.ended(ended);
                     // A long poll begun when all drains were busy asks for none.
-                    acquire = None;
+                    if self.free_drains() == 0 {
+                        acquire = None;
+                    }
+                    self.ended(ended);
                 }
                 Some(confirm) = self.confirms.1.recv() => {
                     self.asked.push(confirm);
@@ -173,9 +197,10 @@ impl<R: Runner> Session<R> {
             held: self.held_jobs(),
         };
         let coordinators = self.coordinators.clone();
+        let patience = self.ttl / 4;
         Box::pin(async move {
             let sent = Instant::now();
-            (sent, coordinators.heartbeat(request).await)
+            (sent, coordinators.heartbeat(request, patience).await)
         })
     }
 
@@ -193,7 +218,7 @@ impl<R: Runner> Session<R> {
             }
             // Exactly-once lanes go on without a control plane: whoever takes over
             // fences them, and nobody can (design §6).
-            Err(Error::Unavailable(reason)) => {
+            Err(Error::Unavailable(reason) | Error::NotHeld(reason)) => {
                 warn!(%reason, "no coordinator renews the lease; lanes go on");
                 // Asked again with the next beat.
                 self.asked.extend(asked);
@@ -236,12 +261,16 @@ impl<R: Runner> Session<R> {
         }
     }
 
-    fn acquire(&self) -> Acquire {
+    fn free_drains(&self) -> usize {
         let draining = self.held.values().filter(|h| h.job.kind() == v1::JobKind::Drain).count();
+        DRAINS_AT_ONCE.saturating_sub(draining)
+    }
+
+    fn acquire(&self) -> Acquire {
         let request = v1::AcquireJobsRequest {
             lease: Some(self.lease.clone()),
             held: self.held_jobs(),
-            free_drains: DRAINS_AT_ONCE.saturating_sub(draining) as u32,
+            free_drains: self.free_drains() as u32,
             wait: prost_types::Duration::try_from(ACQUIRE_WAIT).ok(),
         };
         let coordinators = self.coordinators.clone();
@@ -262,12 +291,15 @@ impl<R: Runner> Session<R> {
         if self.held.contains_key(&name) {
             return;
         }
+        if self.clock.now_ms().is_none() {
+            return self.release(v1::HeldJob { name: job.name, fence: job.fence });
+        }
         info!(job = %name, fence = job.fence, "job begins");
         let control = Control::new(name.clone(), job.fence, self.lasting.clone(), self.confirms.0.clone());
         let (runner, task) = (self.runner.clone(), job.clone());
         if let Err(reason) = spawn(control.clone(), self.ends.0.clone(), move |c| runner.run(&task, c)) {
             error!(job = %name, %reason, "no thread for the job: giving it back");
-            self.release(vec![v1::HeldJob { name: job.name, fence: job.fence }]);
+            self.release(v1::HeldJob { name: job.name, fence: job.fence });
             return;
         }
         self.held.insert(name, Held { job, control });
@@ -285,15 +317,15 @@ impl<R: Runner> Session<R> {
             }
             Outcome::Stopped => {
                 info!(job = %ended.name, "job stopped");
-                self.release(vec![job]);
+                self.release(job);
             }
             Outcome::Fenced => {
                 warn!(job = %ended.name, "fenced: a newer holder has the job");
-                self.release(vec![job]);
+                self.release(job);
             }
             Outcome::Failed(reason) => {
                 error!(job = %ended.name, %reason, "job gave up; it is handed out again");
-                self.release(vec![job]);
+                self.release(job);
             }
         }
     }
@@ -304,32 +336,36 @@ impl<R: Runner> Session<R> {
     }
 
     fn complete(&mut self, job: v1::HeldJob, moved: u64) {
-        let request =
-            v1::CompleteJobRequest { lease: Some(self.lease.clone()), job: Some(job.clone()), moved };
-        let coordinators = self.coordinators.clone();
-        // Unheard, the job ends with the lease or is handed out again; draining an
-        // empty bucket twice does no harm.
-        self.part(vec![job], async move { coordinators.complete(request).await });
+        let lease = Some(self.lease.clone());
+        self.part(Farewell::Complete(v1::CompleteJobRequest { lease, job: Some(job), moved }));
     }
 
-    fn release(&mut self, jobs: Vec<v1::HeldJob>) {
-        let request =
-            v1::ReleaseJobsRequest { lease: Some(self.lease.clone()), jobs: jobs.clone(), leaving: false };
-        let coordinators = self.coordinators.clone();
-        self.part(jobs, async move { coordinators.release(request).await });
+    fn release(&mut self, job: v1::HeldJob) {
+        let lease = Some(self.lease.clone());
+        self.part(Farewell::Release(v1::ReleaseJobsRequest { lease, jobs: vec![job], leaving: false }));
     }
 
-    fn part(
-        &mut self,
-        jobs: Vec<v1::HeldJob>,
-        call: impl Future<Output = Result<(), Error>> + Send + 'static,
-    ) {
+    /// Says the end of a job until it is heard, or the lease is gone with all its
+    /// claims: unheard, it would keep others from the job for as long as we renew.
+    fn part(&mut self, farewell: Farewell) {
+        let jobs = farewell.jobs();
         self.parting.extend(jobs.iter().cloned());
+        let coordinators = self.coordinators.clone();
         self.farewells.spawn(async move {
-            if let Err(reason) = call.await {
-                warn!(%reason, ?jobs, "the end of a job was not heard");
+            loop {
+                match farewell.say(&coordinators).await {
+                    Ok(()) | Err(Error::LeaseGone(_)) => return jobs,
+                    // It may have been heard the first time.
+                    Err(Error::NotHeld(reason)) => {
+                        debug!(reason, "job was not held any more");
+                        return jobs;
+                    }
+                    Err(Error::Unavailable(reason)) => {
+                        warn!(reason, "the end of a job was not heard; saying it again");
+                        sleep(RETRY_PAUSE).await;
+                    }
+                }
             }
-            jobs
         });
     }
 
@@ -338,11 +374,15 @@ impl<R: Runner> Session<R> {
         self.held.values().for_each(|h| h.control.stop());
         // Nobody is left to confirm anything.
         self.confirms.1.close();
+        while self.confirms.1.try_recv().is_ok() {}
         self.asked.clear();
+        self.asked_before.clear();
         let all_ended = async {
             while !self.held.is_empty() {
                 let Some(ended) = self.ends.1.recv().await else { return };
-                self.held.remove(&ended.name);
+                // Free for others at once, not when the slowest has ended too. If the lease
+                // is gone this is heard as such.
+                self.ended(ended);
             }
         };
         if timeout(STOP_BOUND, all_ended).await.is_err() {

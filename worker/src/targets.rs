@@ -24,8 +24,11 @@ const REMEMBERED: usize = 10_000;
 /// librdkafka's `batch.size`: it never splits a batch that a topic with a smaller
 /// `max.message.bytes` refuses, so such topics take records one at a time.
 const BATCH_BYTES: usize = 1_000_000;
-/// What a record costs on the wire besides its content: batch header, varints.
-const RECORD_OVERHEAD: usize = 128;
+/// What a record costs on the wire besides its content: batch header, varints, and
+/// the headers and stamps we add (`delivered`).
+const RECORD_OVERHEAD: usize = 512;
+/// How long Kafka is not asked again after it gave no answer.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What to do with a record for a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,11 +80,12 @@ struct Fact {
 pub(crate) struct Targets<L> {
     log: L,
     facts: Mutex<HashMap<Box<str>, Arc<Fact>>>,
+    silent_since: Mutex<Option<Instant>>,
 }
 
 impl<L: Log> Targets<L> {
     pub(crate) fn new(log: L) -> Self {
-        Self { log, facts: Mutex::default() }
+        Self { log, facts: Mutex::default(), silent_since: Mutex::default() }
     }
 
     /// Judges a record of `bytes` content bytes; may ask Kafka, so it blocks.
@@ -107,7 +111,7 @@ impl<L: Log> Targets<L> {
         if bytes > limit {
             return Verdict::Refuse(Refused::TooLarge { topic: topic.into(), bytes, limit });
         }
-        if limit < BATCH_BYTES + RECORD_OVERHEAD { Verdict::SendAlone } else { Verdict::Send }
+        if limit < BATCH_BYTES { Verdict::SendAlone } else { Verdict::Send }
     }
 
     /// The broker refused a record for a reason that will not pass by itself.
@@ -128,9 +132,15 @@ impl<L: Log> Targets<L> {
         if let Some(fact) = known.as_ref().filter(|f| f.asked_at.elapsed() < FRESH) {
             return Ok(fact.clone());
         }
+        if let Some(since) = *self.silent_since.lock()
+            && since.elapsed() < SILENCE
+        {
+            return Err(Error::Unavailable("kafka has just not answered".to_owned()));
+        }
         let asked_at = Instant::now();
+        let info = self.log.topic(topic).inspect_err(|_| *self.silent_since.lock() = Some(Instant::now()))?;
         let condemned = known.and_then(|f| f.condemned.clone());
-        let fact = Arc::new(Fact { asked_at, info: self.log.topic(topic)?, condemned });
+        let fact = Arc::new(Fact { asked_at, info, condemned });
         let mut facts = self.facts.lock();
         if facts.len() >= REMEMBERED {
             facts.retain(|_, f| f.asked_at.elapsed() < FRESH);

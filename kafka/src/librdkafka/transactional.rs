@@ -26,6 +26,8 @@ use crate::log::{
 
 /// Fencing waits for the end of the old holder's transaction; 50–500 ms is usual.
 const INIT_LIMIT: Duration = Duration::from_secs(20);
+/// Until the first connection; longer only means the old way.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// A little more than `message.timeout.ms`, after which librdkafka settles a record.
 const FLUSH_LIMIT: Duration = Duration::from_secs(9);
 const OFFSETS_LIMIT: Duration = Duration::from_secs(8);
@@ -120,6 +122,10 @@ impl Transactional {
 impl TransactionalProducer for Transactional {
     fn init(&mut self) -> Result<(), Error> {
         let client = self.queue.client()?;
+        // A client that has no connection yet looks for its coordinator, finds nobody to
+        // ask, and tries again after 500 ms (`rd_kafka_txn_coord_timer_start`). The
+        // cluster's id is known as soon as the first connection has answered.
+        client.client().fetch_cluster_id(CONNECT_LIMIT);
         client.init_transactions(INIT_LIMIT).map_err(|error| call_error(&self.queue, &error))?;
         self.noted = self.queue.notes.count();
         Ok(())

@@ -2,6 +2,8 @@
 //! (at least once).
 
 use std::{
+    collections::{HashMap, HashSet},
+    ops::RangeInclusive,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -40,20 +42,35 @@ const LEASE_MARGIN: Duration = Duration::from_millis(500);
 /// How long a message waits whose target or look-up is not ready.
 const PUT_OFF_MS: i64 = 1_000;
 
+/// Inlet and offset of a record that the broker refuses, and why.
+type Rejected = (Inlet, i64, RefusalReason);
+
 /// How carefully the next batches are made, after records were refused.
 #[derive(Debug)]
 pub(super) struct Caution {
     /// The most that one transaction fires.
     count: usize,
-    /// Targets whose records fail for reasons that may pass, and until when they are put off.
-    unhealthy: Vec<(Box<str>, Instant)>,
+    /// Targets whose records fail for reasons that may pass.
+    unhealthy: HashMap<Box<str>, Unhealthy>,
     /// A record that the broker refuses by itself.
-    rejected: Option<(Inlet, i64, RefusalReason)>,
+    rejected: Option<Rejected>,
 }
+
+/// A target's messages are put off until `until`; then it is tried again, and put
+/// off for twice as long if that fails.
+#[derive(Clone, Copy, Debug)]
+struct Unhealthy {
+    until: Instant,
+    pause: Duration,
+}
+
+/// A record that nobody acknowledges costs the whole lane `message.timeout.ms`, so
+/// such a target is tried less and less often.
+const UNHEALTHY_FOR: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(60);
 
 impl Default for Caution {
     fn default() -> Self {
-        Self { count: usize::MAX, unhealthy: Vec::new(), rejected: None }
+        Self { count: usize::MAX, unhealthy: HashMap::new(), rejected: None }
     }
 }
 
@@ -64,11 +81,11 @@ impl Caution {
 
     fn succeeded(&mut self) {
         self.count = self.count.saturating_mul(2);
-        self.unhealthy.retain(|(_, until)| *until > Instant::now());
+        self.unhealthy.retain(|_, target| target.until + target.pause > Instant::now());
     }
 
     fn is_unhealthy(&self, topic: &str) -> bool {
-        self.unhealthy.iter().any(|(t, until)| **t == *topic && *until > Instant::now())
+        self.unhealthy.get(topic).is_some_and(|target| target.until > Instant::now())
     }
 
     /// What a refused batch says about targets and records.
@@ -86,20 +103,26 @@ impl Caution {
                 targets.condemn(&topic, refusal.reason.to_string());
             }
         }
-        if let [only] = entries {
+        let topics: HashSet<_> = (0..entries.len()).filter_map(topic).collect();
+        let collateral = |r: &&Refusal| matches!(r.reason, RefusalReason::Collateral(_));
+        let failing: HashSet<_> = refusals.iter().filter(collateral).filter_map(|r| topic(r.tag)).collect();
+        if let ([only], Some(first)) = (entries, refusals.first())
+            && failing.is_empty()
+        {
             // Alone in its transaction, so it is this one.
-            match (refusals.first().map(|r| r.reason.clone()), topic(0)) {
-                (Some(RefusalReason::Collateral(reason)), Some(topic)) => {
-                    warn!(%topic, reason, "target takes nothing: its messages are put off");
-                    let until = Instant::now() + Duration::from_millis(PUT_OFF_MS as u64);
-                    self.unhealthy.push((topic, until));
-                }
-                (Some(reason), _) => self.rejected = Some((only.inlet, only.offset, reason)),
-                (None, _) => {}
-            }
+            self.rejected = Some((only.inlet, only.offset, first.reason.clone()));
+        } else if failing.len() < topics.len() || entries.len() == 1 {
+            failing.into_iter().for_each(|topic| self.put_off(topic));
         }
         // Smaller and smaller, until the one that is refused stands alone.
         self.count = (entries.len().min(self.count) / 8).max(1);
+    }
+
+    fn put_off(&mut self, topic: Box<str>) {
+        warn!(%topic, "target takes nothing: its messages are put off");
+        let pause = self.unhealthy.get(&topic).map_or(*UNHEALTHY_FOR.start(), |target| target.pause * 2);
+        let pause = pause.min(*UNHEALTHY_FOR.end());
+        self.unhealthy.insert(topic, Unhealthy { until: Instant::now() + pause, pause });
     }
 }
 
@@ -175,12 +198,15 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
 
     /// Does what the batch says: all of it or nothing, if exactly once.
     pub(super) fn fire(&mut self, batch: Batch<Held>, now: i64, caution: &mut Caution) -> Result<(), Ended> {
-        let (rejected, began_at) = (caution.rejected.take(), Instant::now());
+        let is_there = |(inlet, offset, _): &mut Rejected| {
+            batch.entries.iter().any(|e| (e.inlet, e.offset) == (*inlet, *offset))
+        };
+        let (rejected, began_at) = (caution.rejected.take_if(is_there), Instant::now());
         match self.try_fire(&batch, rejected.as_ref(), now) {
             Ok(()) => {
                 caution.succeeded();
                 debug!(job = %self.control.name, messages = batch.entries.len(), took = ?began_at.elapsed(), "fired");
-                self.observe(&batch.entries);
+                self.observe(&batch.entries, rejected.as_ref());
                 Ok(())
             }
             Err(TransactionError::Refused(refusals)) => {
@@ -194,7 +220,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     fn try_fire(
         &mut self,
         batch: &Batch<Held>,
-        rejected: Option<&(Inlet, i64, RefusalReason)>,
+        rejected: Option<&Rejected>,
         now: i64,
     ) -> Result<(), TransactionError> {
         self.begin()?;
@@ -209,6 +235,10 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             if entry.payload.verdict.get() == Some(&Verdict::SendAlone) {
                 self.flush(batch, now)?;
             }
+        }
+        if !self.is_transactional() {
+            // A marker says that its message was handled: never before it is true.
+            self.flush(batch, now)?;
         }
         let deletions = batch.forgotten.iter().map(|id| (id.encode(), None));
         let markers = batch.markers.iter().map(|marker| (marker.id.encode(), Some(marker.value())));
@@ -315,8 +345,10 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             Way::AtLeastOnce(producer, _) => producer.flush().map_err(unclean)?,
         };
         for refusal in &refusals {
-            // Without its entry it is a marker's: then only doing it all again helps.
-            let Some(entry) = batch.entries.get(refusal.tag) else {
+            // Without its entry it is a marker's: then only doing it all again helps. So it
+            // is with a message that leaves a marker, which would call what is put off handled.
+            let entry = batch.entries.get(refusal.tag).filter(|_| batch.markers.is_empty());
+            let Some(entry) = entry else {
                 return Err(TransactionError::Refused(refusals));
             };
             let Some(onward) = self.instead(entry, &refusal.reason, now) else { continue };
@@ -385,11 +417,12 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         self.inlets.iter().cloned().zip(positions.iter().map(position)).collect()
     }
 
-    fn observe(&self, entries: &[Entry<Held>]) {
+    fn observe(&self, entries: &[Entry<Held>], rejected: Option<&Rejected>) {
         let (metrics, now) = (&self.node.metrics, wall_ms());
         for entry in entries.iter().filter(|e| e.action == Action::Fire) {
             if let Body::Message(envelope, _) = &entry.payload.body
                 && !matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)))
+                && rejected.is_none_or(|(inlet, offset, _)| (*inlet, *offset) != (entry.inlet, entry.offset))
             {
                 metrics.delivered.inc();
                 metrics.lateness.observe_ms((now - envelope.due_ms) as f64);

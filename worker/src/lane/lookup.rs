@@ -107,9 +107,9 @@ fn read_firsts(
     seen: &mut HashSet<[u8; 16]>,
 ) -> Result<(), Error> {
     reader.assign(&[(inlet.clone(), start)])?;
-    let began_at = Instant::now();
+    let mut progressed_at = Instant::now();
     while reader.position(inlet)? < end {
-        if began_at.elapsed() > STALLED {
+        if progressed_at.elapsed() > STALLED {
             return Err(Error::Unavailable(format!("{inlet:?} could not be read to {end}")));
         }
         let record = match reader.poll(POLL_WAIT) {
@@ -117,6 +117,7 @@ fn read_firsts(
             Ok(None) | Err(Error::Unreadable(_)) => continue,
             Err(error) => return Err(error),
         };
+        progressed_at = Instant::now();
         if let Ok(envelope) = delivered::read_envelope(&record.content)
             && let Some(Identity::Attempt { id, number: 0 | 1, .. }) = envelope.identity
         {
