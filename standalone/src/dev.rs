@@ -61,7 +61,10 @@ pub(crate) struct Addresses {
 /// What runs, and where.
 struct Running {
     addresses: Addresses,
+    /// Cancelled by a signal.
     shutdown: CancellationToken,
+    coordinator: CancellationToken,
+    worker: CancellationToken,
     parts: JoinSet<Result<(), String>>,
 }
 
@@ -100,6 +103,7 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
         .map_err(|error| format!("cannot listen on {}: {error}", arguments.kafka))?
         .to_string();
     let shutdown = CancellationToken::new();
+    let (stop_coordinator, stop_worker) = (CancellationToken::new(), CancellationToken::new());
     stop::on_signal(shutdown.clone()).map_err(|error| error.to_string())?;
     let mut parts = JoinSet::new();
     let config = CoordinatorConfig {
@@ -109,7 +113,7 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
         kafka: kafka.clone(),
         ..CoordinatorConfig::default()
     };
-    let coordinator = Coordinator::start(config, Arc::new(MemoryStore::new()), shutdown.clone())
+    let coordinator = Coordinator::start(config, Arc::new(MemoryStore::new()), stop_coordinator.clone())
         .await
         .map_err(|error: StartError| error.to_string())?;
     let (grpc, http) = (coordinator.grpc_address().to_string(), coordinator.http_address().to_string());
@@ -121,12 +125,18 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
         kafka: Some(kafka.clone()),
         ..WorkerConfig::default()
     };
-    let stopping = shutdown.clone();
+    let stopping = stop_worker.clone();
     parts.spawn(async move {
         let metrics = Metrics::new(&config.name, env!("CARGO_PKG_VERSION"));
         ksched_worker::run(config, &metrics, stopping).await.map_err(|error| error.to_string())
     });
-    Ok(Running { addresses: Addresses { kafka, grpc, http }, shutdown, parts })
+    Ok(Running {
+        addresses: Addresses { kafka, grpc, http },
+        shutdown,
+        coordinator: stop_coordinator,
+        worker: stop_worker,
+        parts,
+    })
 }
 
 impl Running {
@@ -142,8 +152,14 @@ impl Running {
     }
 
     async fn stop(mut self) {
-        self.shutdown.cancel();
-        if timeout(STOP_WITHIN, async { while self.parts.join_next().await.is_some() {} }).await.is_err() {
+        // The worker first: it hands its jobs back to the coordinator.
+        let stopped = async {
+            self.worker.cancel();
+            self.parts.join_next().await;
+            self.coordinator.cancel();
+            while self.parts.join_next().await.is_some() {}
+        };
+        if timeout(STOP_WITHIN, stopped).await.is_err() {
             eprintln!("ksched dev: some parts did not stop in time");
         }
     }

@@ -352,6 +352,7 @@ impl<R: Runner> Session<R> {
         self.parting.extend(jobs.iter().cloned());
         let coordinators = self.coordinators.clone();
         self.farewells.spawn(async move {
+            let mut said = false;
             loop {
                 match farewell.say(&coordinators).await {
                     Ok(()) | Err(Error::LeaseGone(_)) => return jobs,
@@ -361,7 +362,9 @@ impl<R: Runner> Session<R> {
                         return jobs;
                     }
                     Err(Error::Unavailable(reason)) => {
-                        warn!(reason, "the end of a job was not heard; saying it again");
+                        if !std::mem::replace(&mut said, true) {
+                            warn!(?jobs, reason, "the end of a job was not heard; saying it again");
+                        }
                         sleep(RETRY_PAUSE).await;
                     }
                 }
@@ -402,7 +405,8 @@ impl<R: Runner> Session<R> {
         if let Err(reason) = self.coordinators.release(request).await {
             warn!(%reason, "could not say goodbye; the jobs are free when the lease ends");
         }
-        let _ = timeout(STOP_BOUND, async { while self.farewells.join_next().await.is_some() {} }).await;
+        // The lease takes along whatever was not heard.
+        self.farewells.shutdown().await;
     }
 }
 

@@ -54,6 +54,12 @@ impl Bed {
         )
     }
 
+    /// Delivers at least once.
+    pub(crate) fn loose() -> Self {
+        let delivery = Some("at-least-once".to_owned());
+        Self::start("loose", Options { coordinators: 1, workers: 2, delivery, ..Options::default() })
+    }
+
     fn start(name: &str, options: Options) -> Self {
         let worker_args = vec!["--compat-zone".to_owned(), ZONE.to_owned()];
         let options = Options { worker_args, ..options };

@@ -1,9 +1,9 @@
 //! The whole of ksched on real Apache Kafka and etcd: every scenario is run by its name, judged by the
 //! verifier, and has its row in the table that is printed as it goes.
 //!
-//! There are two clusters, side by side, each started when its first scenario is: the *usual* one with the
-//! default wheel, whose processes are killed and paused, and the *small* one, whose wheel turns within
-//! minutes. The scenarios of a stage run at the same time, the stages of a cluster one after the other.
+//! There are two clusters, side by side: the *usual* one with the default wheel, whose processes are killed and
+//! paused, and the *small* one, whose wheel turns within minutes; after that the *loose* one, which delivers at
+//! least once. The scenarios of a stage run at the same time, the stages of a cluster one after the other.
 //! `cargo test --test end_to_end -- WORD…` runs the scenarios whose names contain one of the words, `--list`
 //! names them.
 //!
@@ -11,6 +11,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod at_least_once;
 mod bed;
 mod catch;
 mod dedupe;
@@ -78,25 +79,39 @@ fn small() -> Stages {
     ]
 }
 
+/// On a cluster that delivers at least once.
+fn loose() -> Stages {
+    vec![stage![at_least_once::worker_killed]]
+}
+
 fn main() -> ExitCode {
     let (flags, words): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|arg| arg.starts_with('-'));
-    let clusters = [("usual", usual(), Bed::usual as fn() -> Bed), ("small", small(), Bed::small)];
+    // Those of a row run one after the other, beside the other row's: two cores are few.
+    let rows: [Vec<(_, _, fn() -> Bed)>; 2] = [
+        vec![("usual", usual(), Bed::usual)],
+        vec![("small", small(), Bed::small), ("loose", loose(), Bed::loose)],
+    ];
     let wanted = |stages: Stages| -> Stages {
         let is_wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
         let stages = stages.into_iter();
         let stages = stages.map(|stage| stage.into_iter().filter(|s| is_wanted(s.name)).collect::<Vec<_>>());
         stages.filter(|stage| !stage.is_empty()).collect()
     };
-    let clusters = clusters.map(|(name, stages, start)| (name, wanted(stages), start));
+    let rows = rows.map(|row| {
+        let row = row.into_iter().map(|(name, stages, start)| (name, wanted(stages), start));
+        row.filter(|(_, stages, _)| !stages.is_empty()).collect::<Vec<_>>()
+    });
     if flags.iter().any(|flag| flag == "--list") {
-        clusters.iter().flat_map(|(_, stages, _)| stages.concat()).for_each(|s| println!("{}: test", s.name));
+        let all = rows.iter().flatten().flat_map(|(_, stages, _)| stages.concat());
+        all.for_each(|scenario| println!("{}: test", scenario.name));
         return ExitCode::SUCCESS;
     }
     bed::sweep();
     let failed: Vec<_> = thread::scope(|scope| {
-        let each = clusters.into_iter().filter(|(_, stages, _)| !stages.is_empty());
-        let each = each.map(|(name, stages, start)| scope.spawn(move || run_on(name, stages, start)));
-        let each: Vec<_> = each.collect();
+        let run_row = |row: Vec<(_, _, fn() -> Bed)>| {
+            row.into_iter().flat_map(|(name, stages, start)| run_on(name, stages, start)).collect::<Vec<_>>()
+        };
+        let each: Vec<_> = rows.into_iter().map(|row| scope.spawn(move || run_row(row))).collect();
         each.into_iter().flat_map(|one| one.join().unwrap_or_else(|_| vec!["a cluster's thread"])).collect()
     });
     if failed.is_empty() {

@@ -109,6 +109,15 @@ impl Outcome {
         assert_eq!(v.reordered, 0, "{}: {:?}", self.scenario, v.examples);
     }
 
+    /// Nothing lost, early, changed or invented; repeated perhaps.
+    #[track_caller]
+    pub(crate) fn assert_at_least_once(&self) {
+        let v = self.verification();
+        assert!(v.delivered > 0, "{}: nothing was delivered", self.scenario);
+        assert_eq!(v.lost + v.early + v.corrupted + v.invented, 0, "{}: {:?}", self.scenario, v.examples);
+        assert_eq!(self.report.refused, 0, "{}: {:?}", self.scenario, self.report.problems);
+    }
+
     /// For when buckets could not be drained in time: a later message that was in the lane already then overtakes
     /// an earlier one that still waited in the wheel. Order is promised for what is in the lane when it is due.
     #[track_caller]
