@@ -7,11 +7,12 @@
 //! | [`bench`](mod@bench) | an open loop from a seeded plan, judged by the verifier |
 //! | [`reader`] | reads a target as its users do, and stamps what it gets |
 //! | [`verify`](mod@verify) | judges what was delivered against what was planned |
+//! | [`clock`] | the wall clock |
 //! | [`kafka`] | the way to Kafka for those that read or write it themselves |
 
 pub mod bench;
 pub mod client;
-mod clock;
+pub mod clock;
 mod error;
 pub mod kafka;
 mod message;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 use ksched_client::{
     Client, Settings,
     bench::{self, Options, Progress, Report},
-    kafka,
+    clock, kafka,
 };
 use ksched_kafka::Librdkafka;
 use ksched_proto::v1::{JobKind, JobState};
@@ -42,7 +42,7 @@ async fn demonstrate(addresses: &Addresses, rate: f64, count: u64) -> Result<Rep
     let client = Client::connect(std::slice::from_ref(&addresses.grpc), Settings::default())
         .map_err(|error| error.to_string())?;
     let log = Arc::new(kafka::connect(&addresses.kafka, BTreeMap::new()).map_err(|error| error.to_string())?);
-    let options = Options::new(rate, count, DELAYS_MS, rand_seed());
+    let options = Options::new(rate, count, DELAYS_MS, clock::now_us().unsigned_abs());
     make_target(&log, &options.topic).await?;
     wait_for_lanes(&client).await?;
     let mut last = Duration::ZERO;
@@ -91,10 +91,4 @@ fn show(progress: &Progress, last: &mut Duration) {
         visible_ms.p50,
         visible_ms.p99
     );
-}
-
-fn rand_seed() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(1, |since| u64::from(since.subsec_nanos()))
 }

@@ -45,6 +45,7 @@ impl Clock {
 }
 
 /// This machine's wall clock, unguarded; also what heartbeats report.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }

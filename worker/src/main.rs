@@ -59,7 +59,7 @@ async fn run(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             error!(%reason, "cannot go on");
-            ExitCode::FAILURE
+            ExitCode::from(if reason.is_configuration() { 2 } else { 1 })
         }
     }
 }

@@ -42,6 +42,16 @@ pub enum StartError {
     Serve(#[from] std::io::Error),
 }
 
+impl StartError {
+    /// Whether only changed settings help.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Http(_) | Self::Address(_) | Self::Kafka(_) => true,
+            Self::Cluster(_) | Self::Serve(_) => false,
+        }
+    }
+}
+
 /// Runs a worker until `shutdown`; its lanes are handed over when this returns.
 ///
 /// # Errors

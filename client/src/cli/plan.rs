@@ -78,6 +78,12 @@ fn delays(text: &str) -> Result<RangeInclusive<i64>, String> {
     if range.is_empty() { Err("the second must not be shorter than the first".to_owned()) } else { Ok(range) }
 }
 
+/// An instant in any form that `core::time` reads. Without a zone it is refused, here
+/// as at the coordinator.
+pub(crate) fn at(text: &str) -> Result<i64, String> {
+    ksched_core::time::parse_at(text, ksched_client::clock::now_ms(), None).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,12 +5,11 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use clap::Args;
 use ksched_client::{Error, Message, Scheduled, client::stream::Answers};
-use ksched_core::time;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -52,7 +51,7 @@ pub(crate) struct Arguments {
     #[arg(long, group = "when", value_parser = span)]
     delay: Option<Duration>,
     /// Due at: RFC 3339, epoch milliseconds, or `tomorrow 09:00 Europe/Berlin`.
-    #[arg(long, group = "when", value_parser = at)]
+    #[arg(long, group = "when", value_parser = crate::plan::at)]
     at: Option<i64>,
     /// Repeats with the same id within ten minutes schedule once.
     #[arg(long, conflicts_with = "lines")]
@@ -193,11 +192,4 @@ fn header(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),
     }
-}
-
-fn at(text: &str) -> Result<i64, String> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    // No default zone: a time without one is refused, here as at the coordinator.
-    time::parse_at(text, now_ms, None).map_err(|error| error.to_string())
 }

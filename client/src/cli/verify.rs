@@ -1,13 +1,10 @@
 //! `verify`: judges an earlier run of `bench` by what is on the topic.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::Args;
 use ksched_client::{
     bench::{self, RunId, recheck::Check},
     reader::Since,
 };
-use ksched_core::time;
 
 use crate::{
     bench::conclude,
@@ -27,7 +24,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     run: Option<RunId>,
     /// Reads only from this append time on: RFC 3339 or epoch milliseconds.
-    #[arg(long, value_parser = since)]
+    #[arg(long, value_parser = crate::plan::at)]
     since: Option<i64>,
     #[command(flatten)]
     server: ServerArguments,
@@ -49,10 +46,4 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let checked = tokio::task::spawn_blocking(move || bench::recheck(&check, log));
     let report = checked.await.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
     conclude(&report, arguments.output)
-}
-
-fn since(text: &str) -> Result<i64, String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-    time::parse_at(text, now_ms, None).map_err(|error| error.to_string())
 }

@@ -3,7 +3,12 @@
 //! Real Kafka is started once for the whole run, or is the one at
 //! `KSCHED_TEST_KAFKA=HOST:PORT`. Every test uses topics of its own.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails"
+)]
 
 mod appending;
 mod bed;

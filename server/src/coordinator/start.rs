@@ -245,6 +245,8 @@ impl Background {
         let inlet = TopicPartition { topic: cluster.due_topic().into(), partition: 0 };
         let kafka = watch::kafka(log.clone(), inlet, readiness.clone(), shutdown.clone());
         spawn(tasks, "watch on Kafka", endless(kafka));
+        let topics = watch::topics(log.clone(), Arc::clone(&cluster), readiness.clone(), shutdown.clone());
+        spawn(tasks, "watch on topics", endless(topics));
         spawn(tasks, "watch on the store", endless(watch::store(views.clone(), readiness, shutdown.clone())));
         let observed = Arc::new(Observed::default());
         let report = watch::job_maker(Arc::clone(&observed), counters, shutdown.clone());

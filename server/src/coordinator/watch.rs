@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use ksched_kafka::{Librdkafka, Log, Offset, TopicPartition};
+use ksched_core::cluster::Cluster;
+use ksched_kafka::{Librdkafka, Log, Offset, TopicPartition, topics};
 use ksched_telemetry::{metrics::CoordinatorMetrics, readiness::Readiness};
 use tokio::{
     task::spawn_blocking,
@@ -14,6 +15,8 @@ use crate::{job_maker::observed::Observed, leasing::Views};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Between two verifications of all topics' settings.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// An answer that takes longer counts as none.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -42,6 +45,34 @@ pub(super) async fn kafka(
             Err(join) => readiness.failing("kafka", join.to_string()),
         }
         pause(&shutdown).await;
+    }
+}
+
+/// Looks each minute whether our topics are still as they must be: retention, say,
+/// must never decide the life of a waiting message (design §3, Reclaiming).
+pub(super) async fn topics(
+    log: Librdkafka,
+    cluster: Arc<Cluster>,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = sleep(SWEEP_INTERVAL) => {}
+            () = shutdown.cancelled() => return,
+        }
+        let (log, cluster) = (log.clone(), Arc::clone(&cluster));
+        match spawn_blocking(move || topics::verify(&log, &cluster)).await {
+            Ok(Ok(_)) => readiness.fine("topics"),
+            Ok(Err(topics::Error::Wrong(wrong))) => {
+                let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+                tracing::error!("topics of ksched were changed: {}", wrong.join("; "));
+                readiness.failing("topics", wrong.join("; "));
+            }
+            // Kafka is away: the other watch tells.
+            Ok(Err(error)) => tracing::debug!(%error, "topics could not be verified"),
+            Err(join) => tracing::error!(%join, "verification of topics"),
+        }
     }
 }
 

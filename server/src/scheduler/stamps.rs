@@ -35,6 +35,7 @@ impl Stamps {
 /// A coordinator whose clock is wrong misjudges delays and buckets; lanes and the
 /// job maker put the latter right. Guarding against jumps (design §5, Time) goes
 /// here, by `ksched_core::clock`, once coordinators hear each other's time.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)

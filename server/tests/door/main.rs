@@ -1,7 +1,12 @@
 //! The users' door of a coordinator: a whole one, in this process, over the
 //! embedded broker and the memory store.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers are tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test's helpers are tests"
+)]
 
 mod answers;
 mod appended;

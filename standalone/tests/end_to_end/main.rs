@@ -9,7 +9,13 @@
 //!
 //! Data and logs are left under cargo's `target/tmp/end_to_end-<pid>` until the next run.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails"
+)]
 
 mod at_least_once;
 mod bed;
@@ -44,6 +50,8 @@ struct Scenario {
 }
 
 type Stages = Vec<Vec<Scenario>>;
+/// A cluster's name, what runs on it, and how it is started.
+type Row = (&'static str, Stages, fn() -> Bed);
 
 /// Names each scenario after its module and function.
 macro_rules! stage {
@@ -87,7 +95,7 @@ fn loose() -> Stages {
 fn main() -> ExitCode {
     let (flags, words): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|arg| arg.starts_with('-'));
     // Those of a row run one after the other, beside the other row's: two cores are few.
-    let rows: [Vec<(_, _, fn() -> Bed)>; 2] = [
+    let rows: [Vec<Row>; 2] = [
         vec![("usual", usual(), Bed::usual)],
         vec![("small", small(), Bed::small), ("loose", loose(), Bed::loose)],
     ];
@@ -108,7 +116,7 @@ fn main() -> ExitCode {
     }
     bed::sweep();
     let failed: Vec<_> = thread::scope(|scope| {
-        let run_row = |row: Vec<(_, _, fn() -> Bed)>| {
+        let run_row = |row: Vec<Row>| {
             row.into_iter().flat_map(|(name, stages, start)| run_on(name, stages, start)).collect::<Vec<_>>()
         };
         let each: Vec<_> = rows.into_iter().map(|row| scope.spawn(move || run_row(row))).collect();
