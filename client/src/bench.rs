@@ -63,7 +63,7 @@ pub struct Options {
 pub enum Reading {
     /// All along; the run ends when everything is delivered.
     Live,
-    /// Not at all: the run ends when everything is scheduled. [`recheck`] judges later.
+    /// Not at all: the run ends when everything is scheduled. [`recheck()`] judges later.
     None,
 }
 
