@@ -37,7 +37,7 @@ use crate::{
     targets::Verdict,
 };
 
-/// What a reader holds back in memory, a part of the lane's share.
+/// What a reader holds back in memory, beside the lane's share.
 const FETCH_BYTES: usize = 8 << 20;
 /// Records read between two looks at the clock.
 const READ_AT_ONCE: usize = 1_000;
@@ -186,14 +186,18 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         self.pause_or_resume()?;
         let mut wait = wait;
         for _ in 0..READ_AT_ONCE {
-            let record = match self.reader.poll(wait) {
-                Ok(Some(record)) => record,
+            let (record, envelope) = match self.reader.poll(wait) {
+                Ok(Some(record)) => {
+                    let envelope = delivered::read_envelope(&record.content).map_err(|why| why.to_string());
+                    (record, envelope)
+                }
                 Ok(None) => break,
-                Err(Error::Unreadable(record)) => *record,
+                // Not ours, and not whole.
+                Err(Error::Unreadable(record)) => (*record, Err("a header's name is not UTF-8".to_owned())),
                 Err(error) => return Err(error.into()),
             };
             wait = Duration::ZERO;
-            self.arrive(record);
+            self.arrive(record, envelope);
         }
         for (inlet, partition) in Inlet::ALL.into_iter().zip(&self.inlets) {
             let position = self.reader.position(partition)?;
@@ -203,13 +207,13 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         Ok(())
     }
 
-    fn arrive(&mut self, record: Record) {
+    fn arrive(&mut self, record: Record, envelope: Result<Envelope, String>) {
         let Some(inlet) = Inlet::ALL.into_iter().find(|i| self.inlets[*i as usize] == record.source) else {
             return;
         };
         let (offset, timestamp_ms, size) = (record.offset, record.timestamp_ms, held_bytes(&record.content));
         let held = |body| Held { body, verdict: OnceCell::new() };
-        let arrival = match delivered::read_envelope(&record.content) {
+        let arrival = match envelope {
             Ok(envelope) => {
                 let mut user = record.content;
                 user.headers.remove(0);
@@ -238,7 +242,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
                     identity: None,
                     body_hash: 0,
                     size,
-                    payload: held(Body::Foreign(record.content, reason.to_string())),
+                    payload: held(Body::Foreign(record.content, reason)),
                 }
             }
         };

@@ -9,6 +9,8 @@ use crate::{
 
 /// Far above what is usual; a machine that runs other things must not fail it.
 const P99_BOUND_MS: f64 = 2_000.0;
+/// Order is promised for what was in the lane a second before it was due.
+const ORDER_MS: f64 = 1_000.0;
 
 pub(crate) fn unary_at_a_thousand_a_second(bed: &Bed) {
     let load =
@@ -34,11 +36,15 @@ pub(crate) fn stream(bed: &Bed) {
 }
 
 pub(crate) fn intake(bed: &Bed) {
-    steady(
-        bed,
-        "doors::intake",
-        Load { door: Door::Intake, rate: 1_000, seconds: 5, delays_ms: (1_000, 10_000), ..Load::default() },
-    );
+    let load =
+        Load { door: Door::Intake, rate: 1_000, seconds: 5, delays_ms: (1_000, 10_000), ..Load::default() };
+    let outcome = Run::start(bed, "doors::intake", load).finish(None);
+    outcome.assert_exact_in_any_order();
+    // What Kafka has acknowledged on the intake topic is in its lane only when the intake job has moved it. On a
+    // busy machine that may be after its due time, and then later ones have overtaken it.
+    if outcome.worst_ms() < ORDER_MS {
+        outcome.assert_exact();
+    }
 }
 
 fn steady(bed: &Bed, scenario: &'static str, load: Load) {

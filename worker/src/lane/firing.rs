@@ -160,9 +160,10 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         turns.take_over()?;
         let way = match node.cluster.delivery {
             Delivery::ExactlyOnce => Way::ExactlyOnce(Box::new(turns)),
-            Delivery::AtLeastOnce => {
-                Way::AtLeastOnce(Box::new(node.log.producer()?), Committer::spawn(node.log.clone())?)
-            }
+            Delivery::AtLeastOnce => Way::AtLeastOnce(
+                Box::new(node.log.producer()?),
+                Committer::spawn(node.log.clone(), control.clone())?,
+            ),
         };
         Ok(Self {
             node,
@@ -461,12 +462,12 @@ struct Work {
 const COMMIT_PACE: Duration = Duration::from_millis(100);
 
 impl Committer {
-    fn spawn<L: Log>(log: L) -> Result<Self, Ended> {
+    fn spawn<L: Log>(log: L, control: Control) -> Result<Self, Ended> {
         let slot = Arc::new(Slot::default());
         let theirs = slot.clone();
         let thread = thread::Builder::new()
             .name("lane-commit".to_owned())
-            .spawn(move || theirs.run(&log))
+            .spawn(move || theirs.run(&log, &control))
             .map_err(|reason| Ended::Failed(format!("no thread for commits: {reason}")))?;
         Ok(Self { slot, thread: Some(thread) })
     }
@@ -494,7 +495,7 @@ impl Drop for Committer {
 }
 
 impl Slot {
-    fn run(&self, log: &impl Log) {
+    fn run(&self, log: &impl Log, control: &Control) {
         loop {
             let mut work = self.work.lock();
             while work.positions.is_none() && !work.finished {
@@ -503,7 +504,10 @@ impl Slot {
             let Some(positions) = work.positions.take() else { return };
             let finished = work.finished;
             drop(work);
-            if let Err(reason) = log.commit(&positions) {
+            if control.lease_left().is_zero() {
+                // The lane may be another's by now, and its position further on.
+                warn!(job = %control.name, "lease is over: position is not committed");
+            } else if let Err(reason) = log.commit(&positions) {
                 // The next one covers it.
                 warn!(%reason, "position was not committed: after a take-over messages may be repeated");
             }
