@@ -40,6 +40,7 @@ pub(crate) fn stays_bounded(bed: &Bed) {
     });
     let peak = peak.into_inner();
     table::note(scenario, format!("peak resident memory of a worker: {} MiB", peak >> 20));
-    outcome.assert_exact();
+    // A lane that has stopped reading has later messages before earlier ones that it has not read yet.
+    outcome.assert_exact_in_any_order();
     assert!(peak < RSS_BOUND, "{peak} bytes resident");
 }
