@@ -173,7 +173,10 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             for (partition, end) in self.inlets.iter().zip(&ends) {
                 behind |= self.reader.position(partition)? < *end;
             }
-            if !behind || self.share.pressure(self.lane.bytes()) != Pressure::Low {
+            self.ask_and_hear();
+            // A repeated attempt whose look-up is not answered when it is due is put off.
+            let done = !behind && self.lookups.is_idle();
+            if done || self.share.pressure(self.lane.bytes()) != Pressure::Low {
                 break;
             }
             self.read(POLL_MIN)?;

@@ -98,7 +98,8 @@ pub(crate) fn kafka_killed(bed: &Bed) {
             bed.cluster.restart(KAFKA).unwrap();
         }
     });
-    outcome.assert_exact_but_order();
+    // What the client had to send again may be looked up for a moment when it is due, and others overtake it.
+    outcome.assert_exact_in_any_order();
     outcome.assert_worst_below(BOUND + BOUND + BOUND);
 }
 

@@ -46,6 +46,11 @@ impl<L: Log + Clone> Lookups<L> {
         Self { log, inlets, waiting: Vec::new(), running: None }
     }
 
+    /// Whether no question is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_none()
+    }
+
     pub(super) fn ask(&mut self, lookup: Lookup) {
         self.waiting.push(lookup);
     }
