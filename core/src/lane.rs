@@ -38,9 +38,10 @@ use crate::{cluster::INLETS, message::Identity, wheel::Inlet};
 
 /// Markers forgotten with one batch at most, so that no batch is made of deletions.
 const FORGOTTEN_MAX: usize = 1_000;
-/// What a record costs in the lane besides its own bytes and its place in the heap:
-/// its offset, its id as a first attempt, and what growing tables leave unused.
-const OVERHEAD: usize = 100;
+/// What a record costs in the lane besides its own bytes, its box and its slot in the
+/// heap: its offset, its id as a first attempt, the allocator's own, and what growing
+/// tables leave unused.
+const OVERHEAD: usize = 150;
 
 /// What all holders of a lane must agree on.
 #[derive(Clone, Copy, Debug)]
@@ -156,9 +157,16 @@ pub struct Lane<P> {
     given: [i64; INLETS],
 }
 
+/// A slot of the heap. Slots are small, because a heap that grows leaves half of them
+/// unused and each step of a record through it moves one.
 #[derive(Debug)]
 struct Pending<P> {
     key: Key,
+    record: Box<Unsettled<P>>,
+}
+
+#[derive(Debug)]
+struct Unsettled<P> {
     inlet: Inlet,
     due_ms: i64,
     identity: Option<Identity>,
@@ -272,18 +280,18 @@ impl<P> Lane<P> {
         let mut last = None;
         let mut room = cap.bytes;
         while let Some(first) = self.heap.peek().filter(|p| p.key.time_ms <= now_ms) {
-            let full = batch.entries.len() >= cap.count || first.size > room;
+            let full = batch.entries.len() >= cap.count || first.record.size > room;
             if full && !batch.entries.is_empty() {
                 break;
             }
             let Some(action) = decide(&mut self.memory, first, now_ms, &mut gate) else { break };
             let Some(first) = self.heap.pop() else { break };
             if action == Action::Fire
-                && let Some(identity) = &first.identity
+                && let Some(identity) = &first.record.identity
             {
-                batch.markers.extend(self.memory.handled(identity, first.body_hash));
+                batch.markers.extend(self.memory.handled(identity, first.record.body_hash));
             }
-            room = room.saturating_sub(first.size);
+            room = room.saturating_sub(first.record.size);
             last = Some(first.key);
             batch.entries.push(self.settle(first, action));
         }
@@ -339,24 +347,19 @@ impl<P> Lane<P> {
         if let Some(identity) = &arrival.identity {
             self.memory.enter(identity);
         }
-        self.heap.push(Pending {
-            key,
-            inlet: arrival.inlet,
-            due_ms: arrival.due_ms,
-            identity: arrival.identity,
-            body_hash: arrival.body_hash,
-            size: arrival.size,
-            payload: arrival.payload,
-        });
+        let Arrival { inlet, due_ms, identity, body_hash, size, payload, .. } = arrival;
+        let record = Box::new(Unsettled { inlet, due_ms, identity, body_hash, size, payload });
+        self.heap.push(Pending { key, record });
     }
 
     fn settle(&mut self, pending: Pending<P>, action: Action) -> Entry<P> {
-        if let Some(identity) = &pending.identity {
+        let (offset, record) = (pending.key.offset, *pending.record);
+        if let Some(identity) = &record.identity {
             self.memory.leave(identity);
         }
-        self.bytes = self.bytes.saturating_sub(weight::<P>(pending.size));
-        self.tracks[pending.inlet as usize].settle(pending.key.offset);
-        Entry { inlet: pending.inlet, offset: pending.key.offset, action, payload: pending.payload }
+        self.bytes = self.bytes.saturating_sub(weight::<P>(record.size));
+        self.tracks[record.inlet as usize].settle(offset);
+        Entry { inlet: record.inlet, offset, action, payload: record.payload }
     }
 
     /// Admits what had to be held while the metadata had no room.
@@ -378,14 +381,15 @@ fn decide<P>(
     gate: &mut impl FnMut(&P) -> Gate,
 ) -> Option<Action> {
     // Far ahead of its due time, or its turn would not have come.
-    if first.due_ms > now_ms {
+    let record = &first.record;
+    if record.due_ms > now_ms {
         return Some(Action::ReturnToWheel);
     }
-    match first.identity.as_ref().map_or(Judgement::New, |i| memory.judge(i, first.body_hash)) {
+    match record.identity.as_ref().map_or(Judgement::New, |i| memory.judge(i, record.body_hash)) {
         Judgement::Copy => Some(Action::Duplicate),
         Judgement::Conflict => Some(Action::Conflict),
         Judgement::Unknown => Some(Action::AwaitAnswer),
-        Judgement::New => match gate(&first.payload) {
+        Judgement::New => match gate(&record.payload) {
             Gate::Fire => Some(Action::Fire),
             Gate::PutOff => Some(Action::PutOff),
             Gate::Stop => None,
@@ -395,7 +399,7 @@ fn decide<P>(
 
 /// Bytes that a record of this size takes in the lane.
 const fn weight<P>(size: usize) -> usize {
-    size.saturating_add(size_of::<Pending<P>>() + OVERHEAD)
+    size.saturating_add(2 * size_of::<Pending<P>>() + size_of::<Unsettled<P>>() + OVERHEAD)
 }
 
 /// By key, the smallest on top of the heap.

@@ -18,7 +18,7 @@ use ksched_core::{
     delivered,
     envelope::Envelope,
     lane::{Arrival, Cap, Committed, Gate, Lane, Marker, Reading, Settings},
-    message::{Content, Identity},
+    message::{Content, Header, Identity},
     wheel::Inlet,
 };
 use ksched_kafka::{Error, Log, Offset, Position, Reader, Record, TopicPartition};
@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// What a reader holds back in memory, beside the lane's share.
-const FETCH_BYTES: usize = 8 << 20;
+const FETCH_BYTES: usize = 4 << 20;
 /// Records read between two looks at the clock.
 const READ_AT_ONCE: usize = 1_000;
 /// From one transaction's start to the next's under load: with less, lanes on one
@@ -53,7 +53,7 @@ const IDLE_COMMIT: Duration = Duration::from_secs(10);
 /// How long a new holder reads before it fires.
 const CATCH_UP: Duration = Duration::from_secs(3);
 /// The most that one transaction fires.
-const CAP: Cap = Cap { count: 10_000, bytes: 8 << 20 };
+const CAP: Cap = Cap { count: 10_000, bytes: 4 << 20 };
 /// Records in one transaction that are each waited for: more might outlive it.
 const ALONE_MAX: usize = 200;
 const FAR_AHEAD_MARGIN_MS: i64 = 60_000;
@@ -70,7 +70,7 @@ struct Held {
 #[derive(Debug)]
 enum Body {
     /// Envelope and the user's content.
-    Message(Box<Envelope>, Content),
+    Message(Envelope, Content),
     /// On one of our topics, yet not written by ksched, and why not.
     Foreign(Content, String),
 }
@@ -230,7 +230,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
                     identity: envelope.identity.clone(),
                     body_hash: body_hash(&envelope, &user),
                     size,
-                    payload: held(Body::Message(Box::new(envelope), user)),
+                    payload: held(Body::Message(envelope, user)),
                 }
             }
             Err(reason) => {
@@ -359,9 +359,12 @@ fn gate(held: &Held, judge: impl FnOnce(&str, Option<i32>, usize) -> Verdict) ->
     if *verdict == Verdict::PutOff { Gate::PutOff } else { Gate::Fire }
 }
 
-/// Content, headers' vector and their names, the boxed envelope.
+/// What a stored record holds besides its place in the lane: one buffer for all its
+/// bytes and the handle that they share, the headers' vector, and a small allocation
+/// for each header's name and for the target's.
 fn held_bytes(content: &Content) -> usize {
-    content.size() + content.headers.len() * 64 + size_of::<Envelope>() + 64
+    const ALLOCATION: usize = 32;
+    content.size() + content.headers.len() * (size_of::<Header>() + ALLOCATION) + 4 * ALLOCATION
 }
 
 /// What a request id stands for. FNV-1a, because the hash outlives this process and

@@ -26,10 +26,10 @@ use crate::{
 /// Records of one transaction: bench.md's B2 moves 10,000 at a time.
 const BATCH_RECORDS: usize = 10_000;
 /// Bytes of one transaction, so that a few jobs at once stay within some tens of MiB.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 /// How long a batch is filled after its first record.
 const BATCH_FILL: Duration = Duration::from_millis(10);
-const FETCH_BYTES: usize = 4 << 20;
+const FETCH_BYTES: usize = 2 << 20;
 /// How long one look for records waits, and so how soon a stop is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// A captured end that is not reached in this long (an offset that vanished).
