@@ -14,11 +14,13 @@
 //! | [`validate`] | what is accepted from users: topics, headers, sizes, due times |
 //! | [`intake`] | the header dialects of the intake topic |
 //! | [`clock`] | when a wall clock may be believed |
+//! | [`host`] | the seam to the machine: wall clock, sleep, threads |
 
 pub mod clock;
 pub mod cluster;
 pub mod delivered;
 pub mod envelope;
+pub mod host;
 pub mod id;
 pub mod intake;
 pub mod jobs;

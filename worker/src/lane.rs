@@ -4,14 +4,11 @@
 //! lane's positions, sleep until the next due time or the next record. All
 //! decisions are [`ksched_core::lane::Lane`]'s; here is only what touches Kafka.
 
+mod committer;
 mod firing;
 mod lookup;
 
-use std::{
-    cell::OnceCell,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{cell::OnceCell, time::Duration};
 
 use ksched_core::{
     cluster::{Geometry, INLETS},
@@ -22,6 +19,7 @@ use ksched_core::{
     wheel::Inlet,
 };
 use ksched_kafka::{Error, Log, Offset, Position, Reader, Record, TopicPartition};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use self::{
@@ -133,7 +131,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             node,
             control,
             share,
-            lookups: Lookups::new(node.log.clone(), inlets.clone()),
+            lookups: Lookups::new(node.host.clone(), node.log.clone(), inlets.clone()),
             inlets,
             reader,
             paused: [false; INLETS],
@@ -150,7 +148,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             self.read(Duration::ZERO)?;
             self.ask_and_hear();
             let Some(now) = self.node.clock.now_ms() else {
-                thread::sleep(DOUBT_PAUSE);
+                self.node.host.sleep(DOUBT_PAUSE);
                 continue;
             };
             if self.lane.next_due_ms().is_some_and(|due| due <= now) && self.paced() {
@@ -333,7 +331,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         let pace = if self.paced() { Duration::ZERO } else { PACE.saturating_sub(self.began_at.elapsed()) };
         let wait = next.max(pace).min(WAIT_MAX);
         if wait < POLL_MIN {
-            thread::sleep(wait.max(Duration::from_micros(100)));
+            self.node.host.sleep(wait.max(Duration::from_micros(100)));
             return Ok(());
         }
         // The rest is slept, or the poll's rounding up would make it late.
@@ -416,7 +414,7 @@ fn markers<L: Log>(node: &Node<L>, reader: &mut L::Reader, lane: u16) -> Result<
     let (start, end) =
         (first(node.log.offsets(only, Offset::Start)?), first(node.log.offsets(only, Offset::StableEnd)?));
     reader.assign(&[(partition.clone(), start)])?;
-    let mut kept: std::collections::HashMap<Vec<u8>, Option<Vec<u8>>> = Default::default();
+    let mut kept: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>> = Default::default();
     let mut progressed_at = Instant::now();
     while reader.position(&partition)? < end {
         if progressed_at.elapsed() > CONTROL_STALLED {

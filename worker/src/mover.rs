@@ -2,18 +2,14 @@
 //! records of one partition, produce each further on, commit the position, all in
 //! one Kafka transaction (design §4).
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ksched_core::message::Content;
 use ksched_kafka::{
     Error, Log, Offset, Outgoing, Position, Reader, Record, RefusalReason, TopicPartition, TransactionError,
     TransactionalProducer,
 };
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::{
@@ -267,7 +263,7 @@ impl<L: Log> Node<L> {
             if control.stopped() {
                 return None;
             }
-            thread::sleep(DOUBT_PAUSE);
+            self.host.sleep(DOUBT_PAUSE);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use ksched_core::{cluster::Cluster, wheel::Inlet};
+use ksched_core::{cluster::Cluster, host::Host, wheel::Inlet};
 use ksched_kafka::{
     self as kafka, Librdkafka, Log, Offset, TopicPartition,
     append::{Appender, Limits},
@@ -21,10 +21,11 @@ use crate::{
     admin::Admin,
     config::{Config, StoreAddress},
     grpc,
+    host::Machine,
     job_maker::{JobMaker, membership::membership, observed::Observed, passed::open_passed},
     leasing::{self, Leasing, Views},
     patience::{Impatience, wait_for},
-    scheduler::{Placer, Scheduler, stamps},
+    scheduler::{Placer, Scheduler},
     store::{CoordinatorInfo, SettingsError, Store, etcd, memory::MemoryStore},
 };
 
@@ -88,14 +89,22 @@ impl Coordinator {
         let (passed, asked) = mpsc::channel(PASSED_QUEUE);
         let open_passed = open_passed(Arc::clone(&store), views.clone(), asked, shutdown.clone());
         spawn(&mut tasks, "drains asked for", endless(open_passed));
-        let placer = Placer::new(config.cluster.clone(), appender.clone(), counters.clone(), passed);
+        let host: Arc<dyn Host> = Arc::new(Machine);
+        let placer = Placer::new(
+            config.cluster.clone(),
+            Arc::new(appender.clone()),
+            Arc::clone(&host),
+            rand::random(),
+            counters.clone(),
+            passed,
+        );
 
         let job_leasing = Leasing::new(
             Arc::clone(&store),
             views.clone(),
             Arc::clone(&cluster),
             &config.kafka,
-            now_ms,
+            Arc::clone(&host),
             shutdown.clone(),
         );
         let admin = Admin::new(views.clone(), Arc::clone(&cluster), &config.kafka);
@@ -120,7 +129,8 @@ impl Coordinator {
             grpc_address: grpc_address.to_string(),
             http_address: http_address.to_string(),
         };
-        let background = Background { log, store, cluster, views, readiness: readiness.clone(), counters };
+        let background =
+            Background { log, store, cluster, views, host, readiness: readiness.clone(), counters };
         background.spawn(info, &mut tasks, &shutdown);
 
         tracing::info!(grpc = %grpc_address, http = %http_address, name = config.name, "coordinator is up");
@@ -229,6 +239,7 @@ struct Background {
     store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
     views: Views,
+    host: Arc<dyn Host>,
     readiness: Readiness,
     counters: CoordinatorMetrics,
 }
@@ -237,7 +248,7 @@ impl Background {
     /// Registers this coordinator, campaigns for the lead, makes jobs while it leads,
     /// and watches over it all.
     fn spawn(self, info: CoordinatorInfo, tasks: &mut JoinSet<Ended>, shutdown: &CancellationToken) {
-        let Self { log, store, cluster, views, readiness, counters } = self;
+        let Self { log, store, cluster, views, host, readiness, counters } = self;
         let ttl = Duration::from_millis(cluster.geometry.lease_ttl_ms.unsigned_abs());
         let (membership, leadership) = membership(Arc::clone(&store), info, ttl);
         spawn(tasks, "membership", endless(membership.run(shutdown.clone())));
@@ -261,13 +272,8 @@ impl Background {
             cluster,
             leadership,
             observed,
-            now_ms,
+            host,
         };
         spawn(tasks, "job maker", endless(job_maker.run(shutdown.clone())));
     }
-}
-
-/// The wall clock in whole milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
-    stamps::now_us() / 1_000
 }

@@ -1,5 +1,5 @@
 //! Asks the log what it holds, and remembers what costs to ask. Blocking: moves
-//! through `spawn_blocking`.
+//! through threads for that.
 
 mod alarms;
 mod peek;
@@ -7,7 +7,7 @@ mod peek;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ksched_core::{
@@ -15,6 +15,7 @@ use ksched_core::{
     jobs::{self, BucketState, Drain},
 };
 use ksched_kafka::{Error, Log, Offset, TopicPartition};
+use tokio::time::Instant;
 
 use self::{alarms::Alarms, peek::Peeked};
 use super::{

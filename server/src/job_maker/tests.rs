@@ -15,15 +15,12 @@ use parking_lot::Mutex;
 
 use super::{membership::membership, passed::open_passed, *};
 use crate::{
+    host::Still,
     leasing::views,
     store::{CoordinatorInfo, memory::MemoryStore},
 };
 
 const NOW: i64 = 1_795_000_000_000;
-
-fn now_ms() -> i64 {
-    NOW
-}
 
 /// One partition: due times of its records from offset 0 on (`None`: a marker), its
 /// position and its log start.
@@ -304,7 +301,7 @@ async fn one_leader_makes_jobs_and_the_next_takes_over() {
             cluster: Arc::clone(&cluster),
             leadership,
             observed: Arc::clone(&observed),
-            now_ms,
+            host: Arc::new(Still { at_ms: NOW }),
         };
         tokio::spawn(membership.run(stop.clone()));
         tokio::spawn(maker.run(stop.clone()));

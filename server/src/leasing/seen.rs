@@ -122,6 +122,7 @@ impl Refresher {
                 }
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 _ = changed.changed() => time::sleep(GATHER).await,
                 () = self.wanted.notified() => {}
