@@ -4,6 +4,7 @@ mod coordinator;
 mod group;
 mod partition;
 mod topics;
+mod transactions;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,11 +13,11 @@ use parking_lot::Mutex;
 pub(super) use self::partition::record_bytes;
 pub use self::partition::{Entry, Standing, What};
 use self::{
-    coordinator::{Coordinator, Init, MarkerDelay, Touched},
+    coordinator::{Coordinator, MarkerDelay, Touched},
     group::Group,
     partition::Partition,
 };
-use super::protocol::{Batch, Failure, GroupPosition, ProducerId, Request, Response, Session, TopicConfig};
+use super::protocol::{Failure, GroupPosition, Request, Response, TopicConfig};
 use crate::log::{Position, TopicPartition};
 
 /// Kafka's `offset.metadata.max.bytes`.
@@ -78,6 +79,7 @@ impl MemoryBroker {
 
     /// From now on markers are written so many ms after a transaction was decided, asked
     /// anew for each marker: readers of two partitions see one commit at two moments.
+    /// Must not call the broker.
     pub fn set_marker_delay(&self, delay_ms: impl Fn() -> i64 + Send + Sync + 'static) {
         self.state.lock().marker_delay = Arc::new(delay_ms);
     }
@@ -193,75 +195,6 @@ impl State {
             }
             Request::DeleteTopic { topic } => self.delete_topic(topic).map(|()| Response::Done),
         }
-    }
-
-    fn advance(&mut self, now_ms: i64) {
-        let delay = Arc::clone(&self.marker_delay);
-        self.coordinator.expire(now_ms, &*delay);
-        for marker in self.coordinator.take_markers(now_ms) {
-            match &marker.touched {
-                Touched::Group(group) => self.group(group).mark(marker.producer, marker.outcome),
-                // A topic that is gone needs no marker.
-                Touched::Partition(at) => {
-                    if let Ok(partition) = self.partition_mut(at) {
-                        partition.mark(marker.producer, marker.outcome, now_ms);
-                    }
-                }
-            }
-        }
-    }
-
-    fn init(
-        &mut self,
-        transactional_id: Option<&Arc<str>>,
-        timeout_ms: i64,
-        now_ms: i64,
-    ) -> Result<ProducerId, Failure> {
-        let Some(id) = transactional_id else { return Ok(self.coordinator.new_producer()) };
-        if let Init::Done(producer) = self.coordinator.init(id, timeout_ms)? {
-            return Ok(producer);
-        }
-        let delay = Arc::clone(&self.marker_delay);
-        self.coordinator.fence(id, now_ms, &*delay);
-        self.advance(now_ms);
-        match self.coordinator.init(id, timeout_ms)? {
-            Init::Done(producer) => Ok(producer),
-            Init::MustAbort => Err(Failure::ConcurrentTransactions),
-        }
-    }
-
-    fn commit_pending(
-        &mut self,
-        session: &Session,
-        group: &Arc<str>,
-        positions: &[(TopicPartition, Position)],
-    ) -> Result<(), Failure> {
-        self.check_positions(positions)?;
-        let verification = self.verification;
-        let producer = session.producer;
-        let touched = Touched::Group(Arc::clone(group));
-        let touches = self.coordinator.touches(&session.transactional_id, producer, &touched);
-        let group = self.group(group);
-        if group.is_fenced(producer) {
-            return Err(Failure::Fenced);
-        }
-        if verification == Verification::On && !group.is_open(producer) && !touches {
-            return Err(Failure::InvalidTxnState);
-        }
-        group.commit_pending(producer, positions);
-        Ok(())
-    }
-
-    fn produce(&mut self, batch: &Batch, now_ms: i64) -> Result<i64, Failure> {
-        if let (Some(id), Verification::On) = (&batch.transactional_id, self.verification) {
-            let touched = Touched::Partition(batch.at.clone());
-            let open = self.partition(&batch.at)?.is_open(batch.producer);
-            if !open && !self.coordinator.touches(id, batch.producer, &touched) {
-                return Err(Failure::InvalidTxnState);
-            }
-        }
-        let (config, partition) = self.topic_and_partition(&batch.at)?;
-        partition.append(batch, &config, now_ms)
     }
 
     fn fetch(&self, from: &[(TopicPartition, i64)], max_bytes: usize) -> Response {

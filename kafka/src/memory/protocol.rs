@@ -56,7 +56,8 @@ pub struct TopicConfig {
     pub max_message_bytes: usize,
     /// `message.timestamp.type=LogAppendTime`.
     pub log_append_time: bool,
-    /// `cleanup.policy=compact`. Nothing is compacted, but DeleteRecords is refused.
+    /// `cleanup.policy=compact`. Nothing is compacted, but DeleteRecords is refused, and
+    /// so are records without a key.
     pub compacted: bool,
 }
 
@@ -180,6 +181,9 @@ pub enum Failure {
     TooLarge,
     #[error("timestamp too far ahead")]
     InvalidTimestamp,
+    /// A record without a key on a compacted topic.
+    #[error("invalid record")]
+    InvalidRecord,
     /// Also the answer to an epoch that a transaction's time-out has ended.
     #[error("invalid producer epoch")]
     Fenced,

@@ -80,6 +80,9 @@ impl Partition {
         if batch_bytes(&batch.records) > config.max_message_bytes {
             return Err(Failure::TooLarge);
         }
+        if config.compacted && batch.records.iter().any(|each| each.content.key.is_none()) {
+            return Err(Failure::InvalidRecord);
+        }
         let too_late = now_ms.saturating_add(AHEAD_MAX_MS);
         let is_too_late = |each: &NewRecord| each.timestamp_ms.is_some_and(|at_ms| at_ms > too_late);
         if !config.log_append_time && batch.records.iter().any(is_too_late) {
@@ -97,7 +100,8 @@ impl Partition {
     }
 
     /// The base offset if the batch is here already. A producer of which nothing is
-    /// known starts with 0: Kafka is less strict, for it forgets producers, we do not.
+    /// known may start anywhere, as in Kafka, which cannot tell whether it has forgotten
+    /// it; that happens here with a topic that was deleted and made anew.
     fn check_sequence(&self, batch: &Batch) -> Result<Option<i64>, Failure> {
         let known = self.producers.get(&batch.producer.id);
         let next = match known {
@@ -110,7 +114,8 @@ impl Partition {
                 }
                 known.recent.back().map_or(0, |last| last.last + 1)
             }
-            _ => 0,
+            Some(_) => 0,
+            None => return Ok(None),
         };
         if next == batch.base_sequence { Ok(None) } else { Err(Failure::OutOfOrderSequence) }
     }

@@ -70,6 +70,7 @@ impl From<Failure> for Error {
             }
             Failure::TooLarge
             | Failure::InvalidTimestamp
+            | Failure::InvalidRecord
             | Failure::OffsetOutOfRange
             | Failure::MetadataTooLarge
             | Failure::PolicyViolation

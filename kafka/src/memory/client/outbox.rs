@@ -260,7 +260,9 @@ impl Outbox {
                 match failure {
                     Failure::Unknown(_) => RefusalReason::UnknownTarget,
                     Failure::TooLarge => RefusalReason::TooLarge,
-                    Failure::InvalidTimestamp => RefusalReason::Invalid(failure.to_string()),
+                    Failure::InvalidTimestamp | Failure::InvalidRecord => {
+                        RefusalReason::Invalid(failure.to_string())
+                    }
                     other => RefusalReason::Collateral(other.to_string()),
                 }
             }
@@ -270,5 +272,5 @@ impl Outbox {
 }
 
 fn is_batch_wide(why: &Why) -> bool {
-    matches!(why, Why::Failed(Failure::TooLarge | Failure::InvalidTimestamp))
+    matches!(why, Why::Failed(Failure::TooLarge | Failure::InvalidTimestamp | Failure::InvalidRecord))
 }

@@ -97,11 +97,20 @@ fn a_late_record_hangs_where_no_transaction_is_open() {
 fn a_late_record_joins_the_next_transaction_if_its_number_fits() {
     let (broker, _) = broker();
     let producer = init(&broker, "x");
+    for request in [add("x", producer), produce("x", producer, 0, "first"), commit("x", producer)] {
+        assert!(!matches!(broker.handle(&request), Response::Failed(_)));
+    }
     assert_eq!(broker.handle(&add("x", producer)), Response::Done);
-    assert_eq!(broker.handle(&produce("x", producer, 1, "no")), failed(Failure::OutOfOrderSequence));
-    assert_eq!(broker.handle(&produce("x", producer, 0, "late")), Response::Appended { base_offset: 0 });
+    // A gap, and one that was here before.
+    assert_eq!(broker.handle(&produce("x", producer, 2, "no")), failed(Failure::OutOfOrderSequence));
+    let again = broker.handle(&produce("x", producer, 0, "first"));
+    assert_eq!(again, Response::Appended { base_offset: 0 });
+    assert_eq!(broker.handle(&produce("x", producer, 1, "late")), Response::Appended { base_offset: 2 });
     assert_eq!(broker.handle(&commit("x", producer)), Response::Done);
-    assert_eq!(shape(&broker, 0), "done:late C");
+    assert_eq!(shape(&broker, 0), "done:first C done:late C");
+    // A new epoch counts anew.
+    let producer = init(&broker, "x");
+    assert_eq!(broker.handle(&produce("x", producer, 2, "no")), failed(Failure::OutOfOrderSequence));
 }
 
 #[test]

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::log::Log as _;
 use crate::{
-    log::{Error, Reader as _, TransactionError, TransactionalProducer as _},
+    log::{
+        Error, Outgoing, Producer as _, Reader as _, RefusalReason, TransactionError,
+        TransactionalProducer as _,
+    },
     memory::ProducerId,
 };
 
@@ -187,4 +190,30 @@ fn metadata_has_a_limit() {
     let metadata = |bytes| Position { offset: 0, metadata: "m".repeat(bytes) };
     log.commit(&[(at(0), metadata(4_096))]).unwrap();
     assert!(matches!(log.commit(&[(at(0), metadata(4_097))]), Err(Error::Refused(_))));
+}
+
+#[test]
+fn what_a_topic_does_not_take_is_refused_and_more_partitions_are_taken() {
+    let (broker, now) = broker();
+    let config = TopicConfig { compacted: true, ..TopicConfig::default() };
+    broker.create_topic("c", 1, config).unwrap();
+    let log = MemoryLog::direct(&broker, "g");
+    let mut producer = log.producer().unwrap();
+    let content = text("x");
+    let ahead = now.load(Ordering::Relaxed) + 3_600_001;
+    producer.send(0, Outgoing { topic: "c", ..to(0, &content) }).unwrap();
+    producer.send(1, Outgoing { timestamp_ms: Some(ahead), ..to(0, &content) }).unwrap();
+    producer.send(2, to(2, &content)).unwrap();
+    producer.send(3, to(1, &content)).unwrap();
+    let mut refused = producer.flush().unwrap();
+    refused.sort_by_key(|each| each.tag);
+    assert_eq!(refused.iter().map(|each| each.tag).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(refused[..2].iter().all(|each| matches!(each.reason, RefusalReason::Invalid(_))), "{refused:?}");
+    assert_eq!(refused[2].reason, RefusalReason::UnknownTarget);
+    broker.create_partitions("t", 3).unwrap();
+    assert_eq!(broker.create_partitions("t", 3), Err(Failure::InvalidPartitions));
+    producer.send(4, to(2, &content)).unwrap();
+    // What is refused uses up no sequence number.
+    producer.send(5, to(0, &content)).unwrap();
+    assert!(producer.flush().unwrap().is_empty());
 }
