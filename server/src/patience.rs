@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How often a line tells that it is still waited.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Why something needed is not there.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(crate) async fn wait_for<T, E: fmt::Display, F: Future<Output = Result<T, E>
 ) -> Result<T, Impatience<E>> {
     let give_up_at = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
+    let mut told: Option<Instant> = None;
     loop {
         let error = tokio::select! {
             result = attempt() => match result {
@@ -39,10 +42,17 @@ pub(crate) async fn wait_for<T, E: fmt::Display, F: Future<Output = Result<T, E>
             },
             () = shutdown.cancelled() => return Err(Impatience::Stopped),
         };
-        if !will_pass(&error) || Instant::now() >= give_up_at {
+        if !will_pass(&error) {
             return Err(Impatience::Failed(error));
         }
-        tracing::warn!("waiting for {what}: {error}");
+        if Instant::now() >= give_up_at {
+            tracing::error!("waited {} s for {what}", PATIENCE.as_secs());
+            return Err(Impatience::Failed(error));
+        }
+        if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            tracing::warn!("waiting for {what}: {error}");
+            told = Some(Instant::now());
+        }
         tokio::select! {
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             () = shutdown.cancelled() => return Err(Impatience::Stopped),

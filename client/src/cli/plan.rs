@@ -11,16 +11,16 @@ use crate::output::Failure;
 #[derive(Debug, Args)]
 pub(crate) struct PlanArguments {
     /// Messages a second.
-    #[arg(long, default_value_t = 1000.0)]
+    #[arg(long, default_value_t = 1000.0, allow_negative_numbers = true)]
     rate: f64,
     /// Messages in all.
-    #[arg(long, conflicts_with = "duration")]
+    #[arg(long, conflicts_with = "duration", allow_negative_numbers = true)]
     count: Option<u64>,
     /// How long messages are sent, at the rate.
     #[arg(long, default_value = "10s", value_parser = span)]
     duration: Duration,
     /// From sending to due time: uniform between the two, or always the one.
-    #[arg(long, value_name = "A..B", default_value = "0s..10s", value_parser = delays)]
+    #[arg(long, value_name = "A..B", default_value = "0s..10s", value_parser = delays, allow_hyphen_values = true)]
     delays: RangeInclusive<i64>,
     /// Bytes of each value.
     #[arg(long, default_value_t = 200)]
