@@ -12,7 +12,6 @@ use std::{
 };
 
 use ksched_kafka::{Error, Log, Offset, Reader as _, Record, TopicPartition};
-use parking_lot::Mutex;
 
 use crate::clock;
 
@@ -57,8 +56,6 @@ pub struct Received {
 #[derive(Debug)]
 pub struct TopicReader {
     stop: Arc<AtomicBool>,
-    /// Why Kafka was last out of reach, until somebody has looked.
-    trouble: Arc<Mutex<Option<String>>>,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
@@ -80,8 +77,6 @@ impl TopicReader {
         let mut reader = cursor.reader(log.as_ref())?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let trouble = Arc::new(Mutex::new(None));
-        let troubled = Arc::clone(&trouble);
         let read = move || {
             let mut broken_since = None;
             while !stopped.load(Ordering::Relaxed) {
@@ -98,8 +93,7 @@ impl TopicReader {
                         }
                         continue;
                     }
-                    Err(Error::Unavailable(why)) => {
-                        *troubled.lock() = Some(why);
+                    Err(Error::Unavailable(_)) => {
                         thread::sleep(AFTER_ERROR);
                         let since = *broken_since.get_or_insert_with(Instant::now);
                         if since.elapsed() > REBUILD_AFTER
@@ -123,18 +117,12 @@ impl TopicReader {
             .name("topic-reader".to_owned())
             .spawn(read)
             .map_err(|error| Error::Unavailable(format!("no thread: {error}")))?;
-        Ok(Self { stop, trouble, thread: Some(thread) })
+        Ok(Self { stop, thread: Some(thread) })
     }
 
     /// Whether the thread has ended by itself.
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Why Kafka was out of reach since this was last asked; reading goes on by itself
-    /// when it is back.
-    pub fn take_trouble(&self) -> Option<String> {
-        self.trouble.lock().take()
     }
 
     /// Stops reading and waits for the thread: at most a poll's time.

@@ -26,16 +26,11 @@ impl Report {
         let lateness = [("visible", v.visible_ms), ("append", v.append_ms)];
         let rows: Vec<_> = lateness.into_iter().filter_map(|(what, p)| Some(row(what, &p?))).collect();
         let lateness = columns(["LATENESS, MS", "P50", "P90", "P99", "P99.9", "MAX"], &rows);
-        let mut rows =
-            vec![[self.run.clone(), "delivered per second".to_owned(), format!("{:.0}", self.rate_per_s)]];
+        let mut rows = vec![["delivered per second".to_owned(), format!("{:.0}", self.rate_per_s)]];
         if self.accepted_per_s > 0.0 {
-            rows.push([
-                String::new(),
-                "accepted per second".to_owned(),
-                format!("{:.0}", self.accepted_per_s),
-            ]);
+            rows.push(["accepted per second".to_owned(), format!("{:.0}", self.accepted_per_s)]);
         }
-        let pace = columns(["RUN", "RATE", ""], &rows);
+        let pace = columns(["RUN", &self.run], &rows);
         [counts, lateness, pace, self.conclusion() + "\n"].join("\n")
     }
 

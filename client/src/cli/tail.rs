@@ -1,13 +1,11 @@
 //! `tail`: a topic's records as they come.
 
-use std::{
-    ops::ControlFlow,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, ops::ControlFlow, sync::Arc, time::Duration};
 
 use clap::Args;
 use ksched_client::reader::{Received, Since, TopicReader, Until};
 use ksched_core::message::Content;
+use ksched_kafka::{Error, Librdkafka, Log as _};
 use serde::Serialize;
 
 use crate::{
@@ -18,8 +16,8 @@ use crate::{
 /// Characters of key and of value that the table shows.
 const KEY: usize = 16;
 const VALUE: usize = 32;
-/// How often it is told that Kafka is away.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether Kafka is there.
+const LOOK_FOR_KAFKA: Duration = Duration::from_secs(5);
 /// How often it is looked whether reading has ended by itself.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -31,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     from_start: bool,
     /// Ends after so many records.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = crate::plan::count)]
     count: Option<u64>,
     #[command(flatten)]
     server: ServerArguments,
@@ -67,6 +65,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let mut left = arguments.count;
+    let watched = Arc::clone(&log);
     let started = tokio::task::spawn_blocking(move || {
         TopicReader::start(log, &topic, since, Until::Stopped, move |received| {
             if print(&received, since, format).is_err() {
@@ -86,21 +85,37 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     if format == Format::Table {
         output::note(&row(["PART/OFFSET", "KEY", "VALUE", "DUE", "APPEND LATE", "VISIBLE LATE", "HOPS"]));
     }
-    let mut told: Option<Instant> = None;
+    let mut watch = std::pin::pin!(watch(watched, &arguments.topic, &address));
     while !reader.is_finished() {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => break,
             () = tokio::time::sleep(LOOK) => {}
-        }
-        if told.is_none_or(|at| at.elapsed() > TELL_EVERY)
-            && let Some(why) = reader.take_trouble()
-        {
-            output::note(&format!("Kafka at {address} is out of reach ({why}); waiting for it"));
-            told = Some(Instant::now());
+            never = &mut watch => match never {},
         }
     }
     let stopped = tokio::task::spawn_blocking(move || reader.stop());
     Ok(stopped.await.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??)
+}
+
+/// Tells when Kafka goes and comes: the reader waits for it without a word.
+async fn watch(log: Arc<Librdkafka>, topic: &str, address: &str) -> Infallible {
+    let mut is_away = false;
+    loop {
+        tokio::time::sleep(LOOK_FOR_KAFKA).await;
+        let (log, topic) = (Arc::clone(&log), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || log.topic(&topic)).await;
+        match asked {
+            Ok(Err(Error::Unavailable(why))) if !is_away => {
+                output::note(&format!("no answer from Kafka at {address}: {why}; waiting for it"));
+                is_away = true;
+            }
+            Ok(Ok(_)) if is_away => {
+                output::note(&format!("Kafka at {address} is back"));
+                is_away = false;
+            }
+            _ => {}
+        }
+    }
 }
 
 fn print(received: &Received, since: Since, format: Format) -> Result<(), Failure> {
