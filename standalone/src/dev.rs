@@ -16,7 +16,10 @@ use ksched_worker::Config as WorkerConfig;
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{demo, programs::at_hand};
+use crate::{
+    demo,
+    programs::{lacking, path},
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -177,7 +180,7 @@ impl Running {
 
 fn introduce(addresses: &Addresses) {
     let Addresses { kafka, grpc, http } = addresses;
-    let client = at_hand("ksched-client").unwrap_or_else(|| "ksched-client".to_owned());
+    let path = path();
     println!(
         "ksched dev is up. Everything is kept in memory and gone when it ends; the broker is not Apache Kafka.\n\
          \n\
@@ -187,15 +190,14 @@ fn introduce(addresses: &Addresses) {
          \n\
          Try, in another terminal:\n\
          \n\
-         \x20 {client} tail --server {grpc} {TOPIC}     # shows what is delivered; the rest in a third terminal\n\
-         \x20 {client} schedule --server {grpc} --topic {TOPIC} --delay 5s 'by the client'"
+         \x20 export {path}\n\
+         \x20 ksched-client tail --server {grpc} {TOPIC}   # in a terminal of its own: Ctrl-C ends it\n\
+         \x20 ksched-client schedule --server {grpc} --topic {TOPIC} --delay 5s 'by the client'\n\
+         \x20 grpcurl -plaintext -d '{{\"topic\":\"{TOPIC}\",\"delay\":\"5s\",\"value_text\":\"by gRPC\"}}' {grpc} ksched.v1.Scheduler/Schedule\n\
+         \x20 echo 'by a record' | kcat -P -b {kafka} -t SCHEDULED_MESSAGES -H topic={TOPIC} -H \"time=$(date -ud '+5 sec' '+%F %T') UTC\""
     );
-    match (at_hand("grpcurl"), at_hand("kcat")) {
-        (Some(grpcurl), Some(kcat)) => println!(
-            "\x20 {grpcurl} -plaintext -d '{{\"topic\":\"{TOPIC}\",\"delay\":\"5s\",\"value_text\":\"by gRPC\"}}' {grpc} ksched.v1.Scheduler/Schedule\n\
-             \x20 echo 'by a record' | {kcat} -P -b {kafka} -t SCHEDULED_MESSAGES -H topic={TOPIC} -H \"time=$(date -ud '+5 sec' '+%F %T') UTC\""
-        ),
-        _ => println!("\nMore doors, by grpcurl and kcat: `make tools` installs both, then this shows how."),
+    if let Some(missing) = lacking(&["ksched-client", "grpcurl", "kcat"]) {
+        println!("\n{missing}");
     }
     println!("\nCtrl-C ends it.");
 }

@@ -331,7 +331,7 @@ async fn ask(dir: PathBuf, request: Request) -> Result<ExitCode> {
     blocking(move || {
         let ran = request.name().is_some_and(|name| is_alive(&dir, name));
         control::ask(&dir, &request)?;
-        say(&outcome(&request, ran));
+        say(&outcome(&request, ran, &us(&dir)));
         Ok(ExitCode::SUCCESS)
     })
     .await
@@ -343,13 +343,13 @@ fn is_alive(dir: &Path, name: &str) -> bool {
 }
 
 /// What a request that succeeded has done to a process that ran before, or did not.
-fn outcome(request: &Request, ran: bool) -> String {
+fn outcome(request: &Request, ran: bool, us: &str) -> String {
     let name = request.name().unwrap_or("everything");
     match request {
         Request::Kill { .. } | Request::Stop { .. } if !ran => format!("{name} was not running"),
-        Request::Kill { .. } => format!("{name} is killed; `restart {name}` starts it again"),
-        Request::Stop { .. } => format!("{name} has ended; `restart {name}` starts it again"),
-        Request::Pause { .. } => format!("{name} is paused; `resume {name}` lets it go on"),
+        Request::Kill { .. } => format!("{name} is killed; `{us} restart {name}` starts it again"),
+        Request::Stop { .. } => format!("{name} has ended; `{us} restart {name}` starts it again"),
+        Request::Pause { .. } => format!("{name} is paused; `{us} resume {name}` lets it go on"),
         Request::Resume { .. } => format!("{name} goes on"),
         Request::Restart { .. } if !ran => format!("{name} is started and ready"),
         Request::Restart { .. } => format!("{name} has ended, is started again and ready"),
@@ -433,9 +433,9 @@ mod tests {
     #[test]
     fn what_was_done_is_told() {
         let name = || "worker-1".to_owned();
-        assert!(outcome(&Request::Kill { name: name() }, true).starts_with("worker-1 is killed"));
-        assert_eq!(outcome(&Request::Kill { name: name() }, false), "worker-1 was not running");
-        assert_eq!(outcome(&Request::Stop { name: name() }, false), "worker-1 was not running");
-        assert_eq!(outcome(&Request::Restart { name: name() }, false), "worker-1 is started and ready");
+        assert!(outcome(&Request::Kill { name: name() }, true, "us").contains("`us restart worker-1`"));
+        assert_eq!(outcome(&Request::Kill { name: name() }, false, "us"), "worker-1 was not running");
+        assert_eq!(outcome(&Request::Stop { name: name() }, false, "us"), "worker-1 was not running");
+        assert_eq!(outcome(&Request::Restart { name: name() }, false, "us"), "worker-1 is started and ready");
     }
 }

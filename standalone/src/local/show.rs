@@ -15,7 +15,7 @@ use ksched_proto::v1::{GetClusterRequest, admin_client::AdminClient};
 use tokio::time::timeout;
 
 use super::{Output, default_dir};
-use crate::programs::{at_hand, path_line};
+use crate::programs::{lacking, path};
 
 /// A coordinator that is paused or starting does not answer; then the leader is not shown.
 const LEADER_WITHIN: Duration = Duration::from_secs(2);
@@ -85,13 +85,8 @@ fn doors<'a>(description: &'a Description, name: &str) -> (&'static str, String,
 pub(super) fn hint(description: &Description, last: &str) {
     let us = us(&description.dir);
     let grpc = description.coordinators.first().map(|coordinator| coordinator.grpc.as_str());
-    let mut export = format!("export KAFKA={}", description.kafka);
-    if let Some(grpc) = grpc {
-        export.push_str(&format!(" GRPC={grpc}"));
-    }
-    if let Some(path) = path_line() {
-        export.push_str(&format!(" PATH={path}"));
-    }
+    let grpc_is = grpc.map_or_else(String::new, |grpc| format!(" GRPC={grpc}"));
+    let export = format!("export KAFKA={}{grpc_is} {}", description.kafka, path());
     eprintln!("\nTry, in another terminal (the first line says where things are):\n\n  {export}");
     // A message to a topic that does not exist goes to the dead letters.
     eprintln!("  echo first | kcat -P -b $KAFKA -t orders   # makes the topic");
@@ -107,10 +102,8 @@ pub(super) fn hint(description: &Description, last: &str) {
     }
     let victim = description.workers.first().map_or("etcd", |one| &one.name);
     eprintln!("  {us} kill {victim} -9   # and: status, restart, pause, resume, logs");
-    let missing: Vec<_> =
-        ["kcat", "grpcurl"].into_iter().filter(|program| at_hand(program).is_none()).collect();
-    if !missing.is_empty() {
-        eprintln!("\n`make tools` installs {}, which this machine lacks.", missing.join(" and "));
+    if let Some(missing) = lacking(&["kcat", "grpcurl"]) {
+        eprintln!("\n{missing}");
     }
     eprintln!("\n{last}");
 }
