@@ -7,9 +7,9 @@ use std::{
 
 fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_ksched-server"));
-    std::env::vars_os()
-        .filter(|(name, _)| name.to_string_lossy().starts_with("KSCHED_"))
-        .for_each(|(name, _)| drop(program.env_remove(name)));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KSCHED_")) {
+        program.env_remove(name);
+    }
     program
 }
 
