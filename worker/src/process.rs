@@ -1,6 +1,6 @@
 //! A whole worker: from its settings until it is told to stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use ksched_core::{
     cluster::{Cluster, DeliveredHeaders, Delivery, Geometry},
@@ -15,7 +15,7 @@ use ksched_telemetry::{
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     clock::{Clock, Machine},
@@ -29,6 +29,8 @@ use crate::{
 
 /// Pause between two tries to register.
 const REGISTER_PAUSE: Duration = Duration::from_millis(500);
+/// How often a line tells that a coordinator is still waited for.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The part that `/readyz` tells of.
 const COORDINATOR: &str = "coordinator";
 
@@ -79,12 +81,41 @@ pub async fn run(config: Config, metrics: &Metrics, shutdown: CancellationToken)
         intake: config.intake.clone(),
         origin: rand::random(),
     };
+    info!(
+        name = config.name,
+        version = env!("CARGO_PKG_VERSION"),
+        coordinators = config.coordinators.join(","),
+        "starting"
+    );
+    let waiting = tell_of_waiting(readiness.clone(), config.coordinators.join(", "));
     let open_log = move |cluster: &Cluster, kafka: &str| open_log(&config, cluster, kafka);
     let work = work(parts, open_log, &readiness, shutdown);
     tokio::pin!(server);
     tokio::select! {
         result = work => result,
         result = &mut server => result.map_err(StartError::Serve),
+        never = waiting => match never {},
+    }
+}
+
+/// Says when no coordinator serves this worker, where they should be, and why: at once,
+/// then now and then until one does.
+async fn tell_of_waiting(readiness: Readiness, coordinators: String) -> Infallible {
+    let mut changes = readiness.watch();
+    let mut told: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
+            () = sleep(TELL_EVERY), if told.is_some() => {}
+        }
+        match changes.borrow_and_update().get(COORDINATOR).cloned().flatten() {
+            None => told = None,
+            Some(why) if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) => {
+                warn!("waiting for a coordinator at {coordinators}: {why}");
+                told = Some(Instant::now());
+            }
+            Some(_) => {}
+        }
     }
 }
 
@@ -136,7 +167,7 @@ pub async fn work<L: Log + Clone, C: Coordinator>(
             }) => (lease, Duration::try_from(ttl).unwrap_or(Duration::from_secs(5)), cluster),
             Ok(_) => return Err(StartError::Cluster("an incomplete answer".to_owned())),
             Err(reason) => {
-                warn!(%reason, "waiting for a coordinator");
+                debug!(%reason, "not registered");
                 readiness.failing(COORDINATOR, reason.to_string());
                 sleep(REGISTER_PAUSE).await;
                 continue;

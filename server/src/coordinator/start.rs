@@ -69,6 +69,8 @@ impl Coordinator {
         let metrics = Metrics::new(&config.name, env!("CARGO_PKG_VERSION"));
         let counters = CoordinatorMetrics::register(&metrics);
         let readiness = Readiness::waiting_for(&["kafka", "store"]);
+        // Bound later, when what it needs is there; refused before anything is touched.
+        http::may_bind(&config.listen, config.exposure).await?;
         let listener = http::bind(&config.http, config.exposure).await?;
         let http_address = listener.local_addr()?;
         spawn(
@@ -77,7 +79,7 @@ impl Coordinator {
             http::serve(listener, http::router(&metrics, &readiness), shutdown.clone()),
         );
 
-        settle(&store, &config.cluster, &shutdown).await?;
+        settle(&store, &config, &shutdown).await?;
         let log = open_log(&config)?;
         prepare_topics(&log, &config, &shutdown).await?;
         let cluster = Arc::new(config.cluster.clone());
@@ -148,15 +150,15 @@ async fn endless(work: impl Future<Output = ()>) -> Result<(), Infallible> {
 /// Agrees with the cluster on its settings.
 async fn settle(
     store: &Arc<dyn Store>,
-    cluster: &Cluster,
+    config: &Config,
     shutdown: &CancellationToken,
 ) -> Result<(), StartError> {
     let will_pass = |error: &SettingsError| matches!(error, SettingsError::Store(_));
     let attempt = || {
-        let (store, cluster) = (Arc::clone(store), cluster.clone());
+        let (store, cluster) = (Arc::clone(store), config.cluster.clone());
         async move { store.settle(&cluster).await }
     };
-    match wait_for("the store", shutdown, will_pass, attempt).await {
+    match wait_for(&format!("the store ({})", config.store), shutdown, will_pass, attempt).await {
         Ok(()) => Ok(()),
         Err(Impatience::Failed(error)) => Err(StartError::Settings(error)),
         Err(Impatience::Stopped) => Err(StartError::Stopped),
@@ -187,7 +189,7 @@ async fn prepare_topics(
             prepared.unwrap_or_else(|join| Err(kafka::Error::Unavailable(join.to_string()).into()))
         }
     };
-    match wait_for("Kafka", shutdown, will_pass, attempt).await {
+    match wait_for(&format!("Kafka at {}", config.kafka), shutdown, will_pass, attempt).await {
         Ok(prepared) => {
             if !prepared.created.is_empty() {
                 tracing::info!(topics = prepared.created.join(" "), "made topics");

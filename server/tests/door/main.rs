@@ -12,4 +12,5 @@ mod answers;
 mod appended;
 mod harness;
 mod process;
+mod program;
 mod stream;
