@@ -122,28 +122,20 @@ impl<L: Log> JobMaker<L> {
             Ok(seen) => seen,
             Err(stale) => return (Some(survey), Err(stale.into())),
         };
-        let (now_ms, delete) = (self.host.wall_ms(), Arc::clone(&self.delete_records));
+        let (host, delete) = (Arc::clone(&self.host), Arc::clone(&self.delete_records));
         let look = move || {
-            let findings = survey.look(now_ms);
+            let findings = survey.look(&*host);
             survey.reclaim(&*delete);
             (survey, findings)
         };
         match aside(&*self.host, "survey", look).await {
-            Ok((survey, Ok(findings))) => {
-                (Some(survey), self.open(findings, &seen, now_ms, leadership).await)
-            }
+            Ok((survey, Ok(findings))) => (Some(survey), self.open(findings, &seen, leadership).await),
             Ok((survey, Err(error))) => (Some(survey), Err(error.into())),
             Err(error) => (None, Err(error.into())),
         }
     }
 
-    async fn open(
-        &self,
-        findings: Findings,
-        seen: &Seen,
-        now_ms: i64,
-        leadership: Leadership,
-    ) -> Result<(), TickError> {
+    async fn open(&self, findings: Findings, seen: &Seen, leadership: Leadership) -> Result<(), TickError> {
         let open = &seen.snapshot.drains;
         let drains: Vec<_> = findings
             .drains
@@ -155,7 +147,7 @@ impl<L: Log> JobMaker<L> {
             self.store.open_drains(leadership, &drains).await?;
             tracing::debug!(drains = drains.len(), "drains opened");
         }
-        self.observed.lead(now_ms, open.len() + drains.len(), findings.observation);
+        self.observed.lead(findings.now_ms, open.len() + drains.len(), findings.observation);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use ksched_core::{
     envelope::Envelope,
     lane::{Arrival, Cap, Committed, Gate, Lane, Marker, Reading, Settings},
     message::{Content, Header, Identity},
+    mutant::{self, Mutant},
     wheel::Inlet,
 };
 use ksched_kafka::{Error, Log, Offset, Position, Reader, Record, TopicPartition};
@@ -115,8 +116,13 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             topic: std::sync::Arc::clone(&due),
             partition: geometry.due_partition(lane, inlet),
         });
+        let too_early = mutant::is_on(Mutant::PositionsBeforeInit);
+        let early = if too_early { Some(committed(node, control, &inlets)?) } else { None };
         let firing = Firing::take_over(node, lane, control, inlets.clone())?;
-        let positions = committed(node, control, &inlets)?;
+        let positions = match early {
+            Some(positions) => positions,
+            None => committed(node, control, &inlets)?,
+        };
         let Some(now) = node.await_clock(control) else { return Ok(None) };
         let mut machine = Lane::new(&positions, settings(&node.cluster.geometry), now)
             .map_err(|reason| Ended::Failed(format!("position of {}: {reason}", control.name)))?;

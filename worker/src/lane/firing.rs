@@ -14,11 +14,12 @@ use ksched_core::{
     envelope::Envelope,
     lane::{Action, Batch, Cap, Committed, Entry},
     message::{Content, Target},
+    mutant::{self, Mutant},
     wheel::Inlet,
 };
 use ksched_kafka::{
     Log, Outgoing, Position, Producer, Record, Refusal, RefusalReason, TopicPartition, TransactionError,
-    Turns,
+    Turns, turns::Turn,
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -154,7 +155,8 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         };
         // An at-least-once lane inits them too: its predecessor may have been an
         // exactly-once one, whose open transaction would hide its last position.
-        let mut turns = Turns::new(producer('a')?, producer('b')?);
+        let first = if mutant::is_on(Mutant::FirstOnB) { Turn::B } else { Turn::A };
+        let mut turns = Turns::with_first(producer('a')?, producer('b')?, first);
         turns.take_over()?;
         let way = match node.cluster.delivery {
             Delivery::ExactlyOnce => Way::ExactlyOnce(Box::new(turns)),
@@ -181,7 +183,9 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     /// Exactly-once lanes are fenced by Kafka and may always; at-least-once ones only
     /// while nobody else can have the lane.
     pub(super) fn may_fire(&self) -> bool {
-        self.is_transactional() || self.control.lease_left() > LEASE_MARGIN
+        self.is_transactional()
+            || self.control.lease_left() > LEASE_MARGIN
+            || mutant::is_on(Mutant::FiresBeyondLease)
     }
 
     pub(super) fn judge(
