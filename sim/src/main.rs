@@ -89,6 +89,17 @@ fn main() -> ExitCode {
         began_at.elapsed().as_secs_f64(),
         violated.len()
     );
+    let mut healed: Vec<_> = outcomes.iter().map(|o| o.healed_in.as_secs_f64()).collect();
+    healed.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        healed.get((healed.len() as f64 * share) as usize).or(healed.last()).copied().unwrap_or(0.0)
+    };
+    println!(
+        "all out after the last fault: median {:.1} s, 99 % {:.1} s, worst {:.1} s",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
     for outcome in violated.iter().take(SHOWN) {
         println!("  seed {}: {}", outcome.seed, outcome.violations.join("; "));
     }

@@ -7,6 +7,7 @@ use ksched_kafka::{
     Position, TopicPartition,
     memory::{Request, TopicConfig},
 };
+use ksched_server::store::Store as _;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// After the last fault has healed, and all is due, everything is out within this (I7).
-const HEALS_WITHIN: Duration = Duration::from_secs(25);
+const HEALS_WITHIN: Duration = Duration::from_secs(12);
 /// Jobs of dead processes have ended after this.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 const TTL_MS: i64 = 2_000;
@@ -33,6 +34,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Two runs with the same are alike step by step.
     pub fingerprint: u64,
+    /// From the last fault's end, or the last due time if that was later, until all was out.
+    pub healed_in: Duration,
     /// Empty if all is well.
     pub violations: Vec<String>,
 }
@@ -89,8 +92,8 @@ impl Simulation {
         let span_ms = rng.random_range(8_000..20_000);
         let ahead_ms = if rng.random_bool(0.25) { 70_000 } else { 15_000 };
         let second = |s: u64| Duration::from_secs(s);
-        let outage = (!fair && rng.random_bool(0.08))
-            .then(|| (second(rng.random_range(2..10)), second(rng.random_range(20..150))));
+        let outage = (!fair && rng.random_bool(0.15))
+            .then(|| (second(rng.random_range(2..10)), second(rng.random_range(20..200))));
         let users = Users::draw(&world, span_ms, ahead_ms);
         Self {
             world,
@@ -112,7 +115,12 @@ impl Simulation {
             self.rage().await;
         }
         self.heal();
-        self.settle().await;
+        let healed_in = self.settle().await;
+        if !judge::missing(&self.world, &self.users).is_empty()
+            && let Ok(seen) = self.world.store.snapshot().await
+        {
+            self.world.step("store", || format!("{seen:#?}"));
+        }
         judge::judge(&self.world, &self.users, self.fair);
         self.end().await;
         let world = &self.world;
@@ -120,6 +128,7 @@ impl Simulation {
             seed,
             steps: world.steps(),
             fingerprint: world.fingerprint(),
+            healed_in,
             violations: world.violations(),
         }
     }
@@ -214,7 +223,7 @@ impl Simulation {
 
     async fn strike(&mut self) {
         let (blow, at, span_ms) = self.world.draw(|rng| {
-            (rng.random_range(0..15), rng.random_range(0..self.workers.len()), rng.random_range(100..8_000))
+            (rng.random_range(0..17), rng.random_range(0..self.workers.len()), rng.random_range(100..8_000))
         });
         let span = Duration::from_millis(span_ms);
         let worker = self.workers[at].clone();
@@ -242,12 +251,12 @@ impl Simulation {
                 sleep(span).await;
                 *worker.process.cut_off.lock() = CutOff::default();
             }
-            11 => {
-                // The next holder's clock is behind that of this one.
-                worker.process.set_skew(240_000);
+            11 | 15 | 16 => {
+                // Its clock falls behind what it has settled by, and then it dies.
+                worker.process.set_skew(0);
                 sleep(Duration::from_millis(1_500)).await;
                 worker.process.set_skew(-240_000);
-                sleep(self.world.draw_ms(300, 900)).await;
+                sleep(self.world.draw_ms(20, 1_300)).await;
                 worker.process.kill();
                 self.restart_worker(at, span / 8).await;
             }
@@ -308,18 +317,21 @@ impl Simulation {
     }
 
     /// Until everything accepted is out, or should be.
-    async fn settle(&self) {
+    async fn settle(&self) -> Duration {
         let all_due_ms = self.users.plan.iter().map(|p| p.due_ms).max().unwrap_or(0);
         let wait = Duration::from_millis((all_due_ms - self.world.now_ms()).max(0).unsigned_abs());
         sleep(wait).await;
         let began_at = Instant::now();
         while began_at.elapsed() < HEALS_WITHIN {
-            sleep(Duration::from_secs(1)).await;
+            sleep(Duration::from_millis(500)).await;
             if self.users.are_done() && judge::missing(&self.world, &self.users).is_empty() {
+                let healed_in = began_at.elapsed();
                 // A copy that is still on its way has time to show itself.
-                return sleep(Duration::from_secs(5)).await;
+                sleep(Duration::from_secs(5)).await;
+                return healed_in;
             }
         }
+        began_at.elapsed()
     }
 
     async fn end(&self) {

@@ -115,7 +115,6 @@ impl Store for SimStore {
     }
 
     fn changed(&self) -> watch::Receiver<u64> {
-        // A hint only, so it may come in vain: after each call of anybody's.
         self.0.world.nudged()
     }
 }

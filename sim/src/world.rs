@@ -12,7 +12,7 @@ use std::{
 
 use ksched_core::cluster::Cluster;
 use ksched_kafka::memory::{MemoryBroker, Verification};
-use ksched_server::store::memory::MemoryStore;
+use ksched_server::store::{Store as _, memory::MemoryStore};
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
@@ -45,6 +45,7 @@ pub(crate) struct World {
     /// Who is told that the store may have changed: each on a channel of its own, or the
     /// order in which they hear of it would be tokio's.
     nudges: Mutex<Vec<watch::Sender<u64>>>,
+    written: Mutex<watch::Receiver<u64>>,
     /// Names of jobs that have not ended, by number.
     pub(crate) jobs: Mutex<BTreeMap<u64, String>>,
     violations: Mutex<Vec<String>>,
@@ -58,6 +59,7 @@ impl World {
         // As Kafka does since 3.8 (KIP-890, part 1). Without it a late TxnOffsetCommit leaves
         // a position pending for ever, and its lane waits as long: docs/GUARANTEES.md.
         broker.set_verification(Verification::On);
+        let store = Arc::new(MemoryStore::new());
         Arc::new(Self {
             began_at,
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
@@ -66,7 +68,8 @@ impl World {
             traces,
             cluster,
             broker,
-            store: Arc::new(MemoryStore::new()),
+            written: Mutex::new(store.changed()),
+            store,
             weather,
             news: Arc::new(Notify::new()),
             broker_away: AtomicBool::new(false),
@@ -77,9 +80,13 @@ impl World {
         })
     }
 
-    /// The store may have changed.
+    /// Tells it if the store has changed.
     pub(crate) fn nudge(&self) {
-        self.nudges.lock().iter().for_each(|one| one.send_modify(|count| *count += 1));
+        let mut written = self.written.lock();
+        if written.has_changed().unwrap_or(false) {
+            let revision = *written.borrow_and_update();
+            self.nudges.lock().iter().for_each(|one| one.send_modify(|last| *last = revision));
+        }
     }
 
     /// To be told that the store may have changed.

@@ -22,8 +22,6 @@ use crate::{
 
 /// Drain jobs a worker runs at once: each is two Kafka clients and a thread.
 const DRAINS_AT_ONCE: usize = 8;
-/// How long one long poll for jobs waits.
-const ACQUIRE_WAIT: Duration = Duration::from_secs(10);
 /// How long job threads have to end their transactions when the worker stops.
 const STOP_BOUND: Duration = Duration::from_secs(8);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
@@ -267,12 +265,14 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
         DRAINS_AT_ONCE.saturating_sub(draining)
     }
 
+    /// A long poll. It waits no longer than a lease lasts: if its answer is lost on the way,
+    /// the jobs in it are ours and nobody runs them until the next poll is told of them.
     fn acquire(&self) -> Acquire {
         let request = v1::AcquireJobsRequest {
             lease: Some(self.lease.clone()),
             held: self.held_jobs(),
             free_drains: self.free_drains() as u32,
-            wait: prost_types::Duration::try_from(ACQUIRE_WAIT).ok(),
+            wait: prost_types::Duration::try_from(self.ttl).ok(),
         };
         let coordinators = self.coordinators.clone();
         Box::pin(async move { coordinators.acquire(request).await })
