@@ -1,0 +1,6 @@
+//! Hostile input against the pure core: what a record may hold when it reaches the
+//! intake door, the kept corpus, and properties that hold for any bytes.
+
+mod corpus;
+mod intake;
+mod properties;
