@@ -8,6 +8,7 @@
     reason = "a test's helpers are tests"
 )]
 
+mod abuse;
 mod answers;
 mod appended;
 mod harness;
