@@ -36,10 +36,7 @@ pub(super) fn convert(request: v1::ScheduleRequest, now_ms: i64) -> Result<(Requ
     let attempt = request.attempt.map(|attempt| Attempt {
         id: attempt.id,
         number: attempt.number,
-        // Without it the try counts as older than any window.
-        first_at_ms: attempt
-            .first_at
-            .map_or(0, |at| note("attempt.first_at", timestamp_ms(&at)).unwrap_or(now_ms)),
+        first_at_ms: note("attempt.first_at", first_at_ms(attempt.first_at.as_ref())).unwrap_or(now_ms),
     });
     let converted = Request {
         topic: request.topic.into(),
@@ -87,6 +84,15 @@ fn header(header: v1::Header) -> Header {
 
 fn timestamp_ms(at: &Timestamp) -> Result<i64, Reason> {
     validate::timestamp_ms(at.seconds, at.nanos)
+}
+
+/// When the first try was sent. How far off it is, is judged with the window of tries.
+fn first_at_ms(at: Option<&Timestamp>) -> Result<i64, Reason> {
+    let at = at.ok_or(Reason::AttemptFirstAtMissing)?;
+    match timestamp_ms(at) {
+        Err(Reason::DueOutOfRange) => Ok(at.seconds.saturating_mul(1_000)),
+        judged => judged,
+    }
 }
 
 /// Whole milliseconds as the wire's timestamp.

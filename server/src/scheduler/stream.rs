@@ -153,7 +153,10 @@ where
             return Err(Error::Sequence { sequence, last }.into());
         }
         self.last = sequence;
-        self.answers.get_or_insert(request.answers());
+        if self.answers.is_none() {
+            let answers = StreamAnswers::try_from(request.answers);
+            self.answers = Some(answers.map_err(|_| Error::NotBuilt { field: "answers" })?);
+        }
         Ok((sequence, request.request.unwrap_or_default()))
     }
 }

@@ -12,5 +12,7 @@ mod abuse;
 mod answers;
 mod appended;
 mod harness;
+mod hostile;
 mod process;
+mod raw;
 mod stream;
