@@ -48,7 +48,7 @@ const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(600);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// While no connection can be taken, as when file descriptors are used up.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The door did not open, or fell shut.
 #[derive(Debug, thiserror::Error)]

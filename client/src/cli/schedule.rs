@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     topic: String,
     /// Target partition; by the key's hash if absent.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
     #[arg(long)]
     key: Option<String>,

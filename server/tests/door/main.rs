@@ -11,6 +11,7 @@
 mod abuse;
 mod answers;
 mod appended;
+mod descriptors;
 mod harness;
 mod hostile;
 mod process;
