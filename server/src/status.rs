@@ -36,7 +36,17 @@ pub(crate) fn bad_field(field: &str, reason: &'static str, description: impl Int
 
 /// The same error as an item of a batch or stream.
 pub(crate) fn item(error: Error) -> tonic_types::Status {
-    let status = Status::from(error);
+    unpacked(&Status::from(error))
+}
+
+/// Code and reason alone, where there is no room for more.
+pub(crate) fn brief(error: &Error) -> tonic_types::Status {
+    let reason = error.label();
+    let message = format!("{reason}; the batch has too many errors to tell each in full");
+    unpacked(&with_reason(code(error), reason, message))
+}
+
+fn unpacked(status: &Status) -> tonic_types::Status {
     // tonic keeps the details as an encoded google.rpc.Status.
     tonic_types::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
         code: status.code() as i32,
@@ -45,9 +55,19 @@ pub(crate) fn item(error: Error) -> tonic_types::Status {
     })
 }
 
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Invalid(_) | Error::TooManyItems { .. } | Error::Sequence { .. } => Code::InvalidArgument,
+        Error::NotBuilt { .. } => Code::Unimplemented,
+        Error::Overloaded => Code::ResourceExhausted,
+        Error::NotScheduled(_) | Error::OutcomeUnknown(_) | Error::Stopping => Code::Unavailable,
+        Error::Refused(_) => Code::Internal,
+    }
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let (reason, message) = (error.label(), error.to_string());
+        let (code, reason, message) = (code(&error), error.label(), error.to_string());
         match error {
             Error::Invalid(violations) => invalid(&violations, reason, message),
             Error::TooManyItems { .. } => bad_field("requests", reason, message),
@@ -55,17 +75,16 @@ impl From<Error> for Status {
             Error::NotBuilt { field } => {
                 let mut details = details(reason);
                 details.add_bad_request_violation(field, "is not built yet");
-                Self::with_error_details(Code::Unimplemented, message, details)
+                Self::with_error_details(code, message, details)
             }
             Error::Overloaded => {
                 let mut details = details(reason);
                 details.set_retry_info(Some(RETRY_DELAY));
-                Self::with_error_details(Code::ResourceExhausted, message, details)
+                Self::with_error_details(code, message, details)
             }
-            Error::NotScheduled(_) | Error::OutcomeUnknown(_) | Error::Stopping => {
-                with_reason(Code::Unavailable, reason, message)
+            Error::NotScheduled(_) | Error::OutcomeUnknown(_) | Error::Stopping | Error::Refused(_) => {
+                with_reason(code, reason, message)
             }
-            Error::Refused(_) => with_reason(Code::Internal, reason, message),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! How refusals are told: together, by name, for batches.
 
-use ksched_proto::v1::{BatchScheduleRequest, Header, LatePolicy, ScheduleRequest, schedule_request};
+use ksched_proto::v1::{
+    BatchScheduleRequest, Header, LatePolicy, ScheduleRequest, schedule_request, schedule_result,
+};
 use prost_types::{Duration, Timestamp};
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -60,4 +62,31 @@ async fn a_batch_has_a_limit() {
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "requests");
     assert!(door.scheduler().batch_schedule(batch(0)).await.unwrap().into_inner().results.is_empty());
+}
+
+/// Two faults in each item once made an answer beyond the 4 MiB that clients read, and
+/// it was left open what had been scheduled.
+#[tokio::test]
+async fn the_answer_to_a_batch_of_nothing_but_faults_can_be_read() {
+    let door = start().await;
+    let faulty = ScheduleRequest { headers: vec![header("ks"); 16], ..ScheduleRequest::default() };
+    let mut requests = vec![faulty; 9_999];
+    requests.push(request("fine"));
+    let batch = BatchScheduleRequest { requests };
+    let results = door.scheduler().batch_schedule(batch).await.unwrap().into_inner().results;
+    assert_eq!(results.len(), 10_000);
+    let errors: Vec<_> = results
+        .into_iter()
+        .filter_map(|r| match r.result.unwrap() {
+            schedule_result::Result::Error(status) => Some(status),
+            schedule_result::Result::Response(_) => None,
+        })
+        .collect();
+    assert_eq!(errors.len(), 9_999);
+    assert!(errors.iter().all(|status| status.code == Code::InvalidArgument as i32));
+    assert!(
+        errors.iter().all(|status| status.message.contains("TOPIC_MISSING") || status.details.len() == 2)
+    );
+    assert_eq!((errors[0].details.len(), errors[9_998].details.len()), (2, 1));
+    assert_eq!(door.appended().await.len(), 1);
 }
