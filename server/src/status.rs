@@ -23,6 +23,10 @@ pub(crate) const DOMAIN: &str = "ksched";
 /// Long enough for a few appends to be acknowledged.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
+/// Bytes of a description that may repeat what the caller sent. Errors travel in
+/// trailers, three times over; a peer that reads at most 8 KiB of them sees none otherwise.
+const REPEATED_MAX: usize = 500;
+
 /// A status whose details tell machines the reason.
 pub(crate) fn with_reason(code: Code, reason: &'static str, message: impl Into<String>) -> Status {
     Status::with_error_details(code, message, details(reason))
@@ -30,7 +34,12 @@ pub(crate) fn with_reason(code: Code, reason: &'static str, message: impl Into<S
 
 /// A refused field of a request; `reason` is upper snake case.
 pub(crate) fn bad_field(field: &str, reason: &'static str, description: impl Into<String>) -> Status {
-    let (field, description) = (field.to_owned(), description.into());
+    let (field, mut description) = (field.to_owned(), description.into());
+    if let Some(end) = (0..=REPEATED_MAX).rev().find(|end| description.is_char_boundary(*end))
+        && end < description.len()
+    {
+        description.replace_range(end.., "…");
+    }
     bad_request(reason, format!("{field} {description}"), vec![violation(field, description, reason)])
 }
 

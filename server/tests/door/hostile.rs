@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use ksched_core::validate::Limits;
 use ksched_proto::v1::{
-    Attempt, BatchScheduleRequest, Header, RegisterWorkerRequest, ScheduleRequest, ScheduleStreamRequest,
+    Attempt, BatchScheduleRequest, Header, HeldJob, RegisterWorkerRequest, ReleaseJobsRequest,
+    ScheduleRequest, ScheduleStreamRequest, WorkerLease,
     header::HeaderValue,
     job_leasing_client::JobLeasingClient,
     schedule_request::{RecordKey, RecordValue, When},
@@ -259,6 +260,24 @@ async fn a_call_of_nothing_but_empty_items_is_refused_unread() {
         let status = send_raw(&door, method, part.repeat(8_000_000)).await;
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert_eq!(status.get_details_error_info().unwrap().reason, "TOO_MANY_PARTS");
+    }
+}
+
+/// An error that repeated what was sent did not fit into its trailers, and broke the
+/// connection instead of being read.
+#[tokio::test]
+async fn what_is_repeated_to_the_caller_is_cut() {
+    let door = start().await;
+    for length in [10, 20_000, 4_000_000] {
+        let lease = Some(WorkerLease { worker_id: "w".to_owned(), lease_id: 1 });
+        let jobs = vec![HeldJob { name: "ü".repeat(length / 2), fence: 1 }];
+        let release = ReleaseJobsRequest { lease, jobs, leaving: false };
+        let mut leasing = JobLeasingClient::new(door.channel.clone());
+        let status = leasing.release_jobs(release).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{length}: {status:?}");
+        let violations = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(violations[0].field, "held.name");
+        assert!(violations[0].description.len() < 600);
     }
 }
 
