@@ -33,8 +33,8 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 /// Between two calls of the caller that is measured.
 const PACE: Duration = Duration::from_millis(5);
 const SAMPLES: usize = 400;
-/// What a busy machine of two cores may add by itself.
-const FLOOR: Duration = Duration::from_millis(20);
+/// What two cores that are shared with the abuse, the broker and other tests may add.
+const FLOOR: Duration = Duration::from_millis(40);
 
 /// A connection of its own, whose streams the server may send `window` bytes unread.
 async fn connection(grpc: SocketAddr, window: u32) -> SchedulerClient<Channel> {
@@ -197,21 +197,27 @@ async fn headers_of_a_megabyte() {
     let _alone = ALONE.lock().await;
     let door = start().await;
     let before = p99(&door).await;
-    let mut flood = JoinSet::new();
-    for _ in 0..4 {
-        let mut client = connection(door.grpc, USUAL_WINDOW).await;
-        flood.spawn(async move {
-            let value: MetadataValue<_> = "x".repeat(1 << 20).parse().unwrap();
-            loop {
-                let mut call = tonic::Request::new(request("k"));
-                call.metadata_mut().insert("x-large", value.clone());
-                // Its connection is cut: by a refusal, or while it still writes.
-                let status = client.schedule(call).await.unwrap_err();
-                assert!(matches!(status.code(), Code::ResourceExhausted | Code::Unknown), "{status:?}");
-                sleep(PACE).await;
-            }
-        });
-    }
+    let (grpc, stop) = (door.grpc, CancellationToken::new());
+    let abuse = spawn_blocking({
+        let stop = stop.clone();
+        move || apart().block_on(stop.run_until_cancelled_owned(large_headers(grpc)))
+    });
     judge("1 MB of gRPC metadata", &door, before).await;
-    assert!(flood.try_join_next().is_none(), "such a call was accepted");
+    stop.cancel();
+    assert!(abuse.await.unwrap().is_none(), "such a call was accepted");
+}
+
+/// Ends only if such a call is accepted.
+async fn large_headers(grpc: SocketAddr) {
+    let mut client = connection(grpc, USUAL_WINDOW).await;
+    let value: MetadataValue<_> = "x".repeat(1 << 20).parse().unwrap();
+    loop {
+        let mut call = tonic::Request::new(request("k"));
+        call.metadata_mut().insert("x-large", value.clone());
+        // Its connection is cut: by a refusal, or while it still writes.
+        match client.schedule(call).await.map_err(|status| status.code()) {
+            Err(Code::ResourceExhausted | Code::Unknown) => sleep(PACE).await,
+            other => return println!("{other:?}"),
+        }
+    }
 }
