@@ -4,6 +4,7 @@
 #   make test    everything .ci/run runs but the checks below
 #   make check   format, clippy, cargo-deny, documentation, walls between crates
 #   make local   real Kafka, real etcd, coordinators and workers: ARGS="--workers 3"
+#   make tools   the command-line tools that the README and the hints use, in one folder for PATH
 #   make bench   a measured run against such a cluster: ARGS="--rate 5000 --duration 60s"
 #
 # Builds and downloads are kept under ~/.cache/ksched (KSCHED_CACHE), so that a second run is quick.
@@ -20,14 +21,14 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 BENCH_DIR := $(KSCHED_CACHE)/bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check local bench
+.PHONY: help demo test check local tools bench
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
 
 demo:
 	@scripts/install-parts build
-	cargo build --locked -p ksched-standalone
+	cargo build --locked -p ksched-standalone -p ksched-client
 	$(BIN)/ksched dev --demo $(ARGS)
 
 # Binaries and tests in one build, so that they share what they depend on; the end-to-end tests run the binaries.
@@ -45,14 +46,19 @@ check:
 	cargo deny --locked check bans licenses sources
 
 local:
-	@scripts/install-parts test
+	@scripts/install-parts local
 	cargo build --locked --workspace --bins
 	$(BIN)/ksched local up --coordinators 2 --workers 3 $(ARGS)
+
+tools:
+	@scripts/install-parts tools
+	cargo build --locked -p ksched-client
+	@echo 'export PATH=$(KSCHED_CACHE)/bin:$(BIN):$$PATH'
 
 # A cluster of its own, gone afterwards whatever the outcome.
 bench: ARGS ?= --rate 5000 --duration 60s --delays 0s..30s
 bench:
-	@scripts/install-parts test
+	@scripts/install-parts local
 	cargo build --locked --release --workspace --bins
 	set -e; \
 	trap '$(RELEASE)/ksched local down --purge --dir $(BENCH_DIR)' EXIT; \

@@ -168,6 +168,7 @@ impl Client {
                 Ok(Err(status)) => Failure::from(&status),
                 Err(_elapsed) => Failure::silence(),
             };
+            let failure = failure.of(self.coordinators.address(turn));
             if failure.is_retryable() {
                 self.coordinators.failed(turn);
             }
@@ -195,8 +196,8 @@ impl Client {
             let call = scheduler.batch_schedule(within(batch, timeout));
             let answers = match tokio::time::timeout(timeout, call).await {
                 Ok(Ok(response)) => Ok(response.into_inner().results),
-                Ok(Err(status)) => Err(Failure::from(&status)),
-                Err(_elapsed) => Err(Failure::silence()),
+                Ok(Err(status)) => Err(Failure::from(&status).of(self.coordinators.address(turn))),
+                Err(_elapsed) => Err(Failure::silence().of(self.coordinators.address(turn))),
             };
             let mut last = None;
             let mut left = Vec::new();

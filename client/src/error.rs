@@ -12,7 +12,7 @@ const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// An address of a coordinator is not `HOST:PORT`.
-    #[error("not an address of a coordinator: {0}")]
+    #[error("{0:?} is not the address of a coordinator: HOST:PORT is wanted, such as 127.0.0.1:50051")]
     Address(String),
     /// The stream's outcomes are not read any more.
     #[error("the stream has ended")]
@@ -28,6 +28,11 @@ pub struct CallError {
     /// `Unavailable` as well when no answer came at all.
     pub code: Code,
     pub message: String,
+    /// `HOST:PORT` of the coordinator that was asked last, if it is in doubt: it did
+    /// not answer, or is not able to serve now.
+    pub coordinator: Option<String>,
+    /// Whether not even a connection to it could be made.
+    pub unreachable: bool,
     /// Fields of the request that were refused, with the reason.
     pub violations: Vec<(String, String)>,
     /// How often it was tried.
@@ -46,6 +51,11 @@ impl Error {
     /// Whether the message may have been scheduled in spite of the error.
     pub fn may_have_happened(&self) -> bool {
         matches!(self, Self::Call(call) if call.may_have_happened)
+    }
+
+    /// Whether no connection to the coordinator could be made.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Call(call) if call.unreachable)
     }
 
     /// Whether the request itself was refused: repeating it is of no use.
@@ -67,8 +77,13 @@ impl Error {
 }
 
 fn display(call: &CallError) -> String {
-    let mut text = format!("{:?}: {}", call.code, call.message);
-    for (field, reason) in &call.violations {
+    let mut text = match &call.coordinator {
+        Some(address) if call.unreachable => format!("cannot reach {address}: {}", call.message),
+        Some(address) => format!("{:?}: {address}: {}", call.code, call.message),
+        None => format!("{:?}: {}", call.code, call.message),
+    };
+    // A coordinator's message sums its violations up already.
+    for (field, reason) in call.violations.iter().filter(|(_, reason)| !call.message.contains(reason)) {
         text.push_str(&format!("; {field}: {reason}"));
     }
     if call.attempts > 1 {
@@ -86,16 +101,26 @@ pub(crate) struct Failure {
     pub(crate) code: Code,
     message: String,
     violations: Vec<(String, String)>,
+    coordinator: Option<String>,
+    unreachable: bool,
     pub(crate) may_have_happened: bool,
 }
 
 impl Failure {
+    /// Names whose failure it is, where the coordinator and not the request is to blame.
+    pub(crate) fn of(mut self, coordinator: &str) -> Self {
+        self.coordinator = self.is_retryable().then(|| coordinator.to_owned());
+        self
+    }
+
     /// No answer within the attempt's time.
     pub(crate) fn silence() -> Self {
         Self {
             code: Code::Unavailable,
             message: "no answer in time".to_owned(),
             violations: Vec::new(),
+            coordinator: None,
+            unreachable: false,
             may_have_happened: true,
         }
     }
@@ -114,6 +139,8 @@ impl Failure {
             code: self.code,
             message: self.message,
             violations: self.violations,
+            coordinator: self.coordinator,
+            unreachable: self.unreachable,
             attempts,
             may_have_happened: self.may_have_happened || earlier_may_have,
         }))
@@ -128,13 +155,14 @@ impl From<&Status> for Failure {
         // the call's: the same as no answer, and as safe to repeat.
         let timed_out = matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded);
         let code = if local || timed_out { Code::Unavailable } else { status.code() };
-        let may_have_happened = if local { !never_sent(status) } else { server_may_have(status) };
+        let unreachable = local && never_sent(status);
+        let may_have_happened = if local { !unreachable } else { server_may_have(status) };
         let violations = status
             .get_details_bad_request()
             .map(|bad| bad.field_violations.into_iter().map(|v| (v.field, v.description)).collect())
             .unwrap_or_default();
         let message = if local { innermost(status) } else { status.message().to_owned() };
-        Self { code, message, violations, may_have_happened }
+        Self { code, message, violations, coordinator: None, unreachable, may_have_happened }
     }
 }
 
@@ -216,6 +244,21 @@ mod tests {
         let error = Failure::from(&status).into_error(1, false);
         assert!(error.is_refusal() && !error.is_retryable() && !error.may_have_happened());
         assert!(error.to_string().contains("topic: must not be empty"), "{error}");
+    }
+
+    #[test]
+    fn a_violation_that_the_message_tells_is_not_told_again() {
+        let details = ErrorDetails::with_bad_request(vec![FieldViolation::new("topic", "topic is missing")]);
+        let status = Status::with_error_details(Code::InvalidArgument, "topic is missing", details);
+        let error = Failure::from(&status).of("here:1").into_error(1, false);
+        assert_eq!(error.to_string(), "InvalidArgument: topic is missing");
+    }
+
+    #[test]
+    fn a_coordinator_that_cannot_serve_is_named() {
+        let error = Failure::from(&Status::unavailable("kafka is away")).of("here:1").into_error(1, false);
+        assert!(error.to_string().starts_with("Unavailable: here:1: kafka is away"), "{error}");
+        assert!(!error.is_unreachable());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
     cluster::Cluster,
     message::{Content, Header},
     time::{self, TimeError},
-    validate::{Accepted, Door, Limits, Request, Stamp, Violation, When},
+    validate::{Accepted, Door, Limits, Reason, Request, Stamp, Violation, When, check_header_name},
 };
 
 const DELIVER_AT: &str = "ksched-deliver-at";
@@ -59,6 +59,8 @@ pub enum Rejected {
     NotAPartition,
     #[error("header {0} is not built yet")]
     NotBuilt(&'static str),
+    #[error("header {0} {reason}", reason = Reason::HeaderNameReserved)]
+    Reserved(Box<str>),
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Violation>),
 }
@@ -77,6 +79,7 @@ impl Rejected {
             Self::Time { .. } => "DUE_TIME_UNREADABLE",
             Self::NotAPartition => "PARTITION_UNREADABLE",
             Self::NotBuilt(_) => "NOT_BUILT",
+            Self::Reserved(_) => Reason::HeaderNameReserved.code(),
             Self::Invalid(violations) => violations.first().map_or("INVALID", |first| first.reason.code()),
         }
     }
@@ -113,7 +116,9 @@ impl Intake<'_> {
             read_compat(record, now_ms, self.compat_zone)?
         };
         let door = Door { cluster: self.cluster, limits: self.limits };
-        let mut accepted = door.accept(request, now_ms, stamp).map_err(Rejected::Invalid)?;
+        let mut accepted = door.accept(request, now_ms, stamp).map_err(|faults| {
+            reserved(record, &faults).map_or(Rejected::Invalid(faults), Rejected::Reserved)
+        })?;
         accepted.envelope.stamps = !own;
         Ok(accepted)
     }
@@ -167,6 +172,17 @@ fn read_compat(record: &Content, now_ms: i64, zone: Option<&TimeZone>) -> Result
 fn refuse_what_is_not_built(record: &Content, names: &[&'static str]) -> Result<(), Rejected> {
     let later = names.iter().find(|name| record.headers.iter().any(|header| *header.name == ***name));
     later.map_or(Ok(()), |name| Err(Rejected::NotBuilt(name)))
+}
+
+/// The name of the reserved header that is all that is wrong: its place among the
+/// headers, as users of gRPC are told, says little once the dialect's are taken off.
+fn reserved(record: &Content, faults: &[Violation]) -> Option<Box<str>> {
+    if faults.iter().any(|fault| fault.reason != Reason::HeaderNameReserved) {
+        return None;
+    }
+    let names = record.headers.iter().map(|header| &header.name);
+    let mut others = names.filter(|name| ![TOPIC, PARTITION, DELIVER_AT, DELAY].contains(&&***name));
+    others.find(|name| check_header_name(name) == Err(Reason::HeaderNameReserved)).cloned()
 }
 
 /// The value of a header of the dialect, which may stand there once.

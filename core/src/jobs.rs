@@ -8,6 +8,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::{
     cluster::{Cluster, Geometry},
+    mutant::{self, Mutant},
     wheel::Inlet,
 };
 
@@ -165,7 +166,8 @@ pub fn drains_needed(
         let bucket = geometry.slot_of_partition(state.level, state.partition, now_ms);
         let opens_at_ms = geometry.opens_at_ms(bucket);
         let open = opens_at_ms <= now_ms;
-        let left_over = state.first_unread_due_ms.is_some_and(|due| due < geometry.starts_at_ms(bucket));
+        let left_over = state.first_unread_due_ms.is_some_and(|due| due < geometry.starts_at_ms(bucket))
+            && !mutant::is_on(Mutant::JobsByIndexOnly);
         // A slot that has not opened yet still takes messages: what it holds for its
         // coming start is not to be promoted early.
         (open || left_over).then_some(Drain {
@@ -247,6 +249,19 @@ mod tests {
                 prop_assert_eq!(drains.len(), 1);
                 prop_assert_ne!(g.route(due, drains[0].open_at_ms, lane), Place::Bucket(bucket));
             }
+        }
+    }
+
+    #[test]
+    fn a_router_whose_clock_is_ahead_is_not_drained_back_into_its_bucket() {
+        let g = Geometry { slot_width_ms: 4_000, ratio: 4, levels: 2, lanes: 2, lease_ttl_ms: 2_000 };
+        let now = 1_795_000_000_000 - 1;
+        for ahead in 1..=250 {
+            // The furthest that may be written to, by a clock that is into the next slot.
+            let due = now + 25_000;
+            let Place::Bucket(bucket) = g.route(due, now + ahead, 1) else { panic!("{due} is far ahead") };
+            let unread = BucketState { partition: g.bucket_partition(bucket), ..state(bucket, Some(due)) };
+            assert!(drains_needed(&g, now, [unread]).is_empty(), "{ahead} ms ahead");
         }
     }
 

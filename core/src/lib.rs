@@ -14,16 +14,20 @@
 //! | [`validate`] | what is accepted from users: topics, headers, sizes, due times |
 //! | [`intake`] | the header dialects of the intake topic |
 //! | [`clock`] | when a wall clock may be believed |
+//! | [`mutant`] | rules that the simulator breaks on purpose |
+//! | [`host`] | the seam to the machine: wall clock, sleep, threads |
 
 pub mod clock;
 pub mod cluster;
 pub mod delivered;
 pub mod envelope;
+pub mod host;
 pub mod id;
 pub mod intake;
 pub mod jobs;
 pub mod lane;
 pub mod message;
+pub mod mutant;
 pub mod time;
 pub mod validate;
 pub mod wheel;

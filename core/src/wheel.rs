@@ -7,7 +7,10 @@
 //! the current one the ring has spares, for what was routed just before its slot
 //! opened and appended just after.
 
-use crate::cluster::{Geometry, INLETS};
+use crate::{
+    cluster::{Geometry, INLETS},
+    mutant::{self, Mutant},
+};
 
 /// A lane's partitions of the due topic, so that an open transaction on one
 /// never holds up what arrives on another (design §5).
@@ -64,6 +67,8 @@ pub enum GeometryError {
         "level {level} opens {lead_ms} ms ahead, which is more than half its slot width of {width_ms} ms"
     )]
     Lead { level: u32, lead_ms: i64, width_ms: i64 },
+    #[error("level 1 opens {lead_ms} ms ahead, further than its slots of {width_ms} ms reach")]
+    FirstLead { lead_ms: i64, width_ms: i64 },
 }
 
 /// Time for a drain to be taken up and done, beyond the lease of a dead holder.
@@ -101,6 +106,12 @@ impl Geometry {
             .and_then(|r| r.checked_mul(self.slot_width_ms * 2));
         if horizon.is_none_or(|h| h > HORIZON_MAX_MS) {
             return Err(GeometryError::Horizon);
+        }
+        // The furthest slot that is written to must not be open: with one level alone nothing
+        // else says so.
+        let (lead_ms, width_ms) = (self.lead_ms(1, self.lanes - 1), self.slot_width_ms);
+        if lead_ms > (self.writable() - 1) * width_ms {
+            return Err(GeometryError::FirstLead { lead_ms, width_ms });
         }
         for level in 2..=self.levels {
             // What opens must fit into the writable slots one level down: a whole
@@ -170,13 +181,18 @@ impl Geometry {
     /// is open; the furthest slot if it is due beyond the horizon.
     pub fn route(&self, due_ms: i64, now_ms: i64, lane: u16) -> Place {
         let slot_at = |level| Bucket { level, slot: due_ms.div_euclid(self.slot_width_ms(level)), lane };
-        if now_ms >= self.opens_at_ms(slot_at(1)) {
+        // The mutant takes a slot for writable until it starts.
+        let closes_at_ms = |bucket| match mutant::is_on(Mutant::RoutesToOpenSlot) {
+            true => self.starts_at_ms(bucket),
+            false => self.opens_at_ms(bucket),
+        };
+        if now_ms >= closes_at_ms(slot_at(1)) {
             return Place::DueLane;
         }
         for level in 1..=self.levels {
             let bucket = slot_at(level);
             if bucket.slot - self.current_slot(level, now_ms) <= self.writable()
-                && now_ms < self.opens_at_ms(bucket)
+                && now_ms < closes_at_ms(bucket)
             {
                 return Place::Bucket(bucket);
             }
@@ -205,11 +221,16 @@ impl Geometry {
         (partition / self.ring()) as u16
     }
 
-    /// The bucket that a partition stands for now: a spare, the current or a
-    /// coming one.
+    /// The bucket that a partition stands for now: a spare, the current or a coming one.
+    ///
+    /// Of the two that the furthest partition may be, the oldest spare and the slot after
+    /// the last writable one, it is the latter: a router whose clock is a little ahead of
+    /// the caller's writes to it already, and what an outage has left of the former is
+    /// told by its due time (`jobs::needs_look`). Taken for the spare it would be
+    /// drained at once, back into itself.
     pub fn slot_of_partition(&self, level: u32, partition: i32, now_ms: i64) -> Bucket {
         let ring = i64::from(self.ring());
-        let oldest = self.current_slot(level, now_ms) - self.spares();
+        let oldest = self.current_slot(level, now_ms) - self.spares() + 1;
         let ahead = (i64::from(partition) - oldest).rem_euclid(ring);
         // lane · ring vanishes modulo the ring, so the partition serves as it is.
         Bucket { level, slot: oldest + ahead, lane: self.lane_of_wheel_partition(partition) }
@@ -315,7 +336,7 @@ mod tests {
             let (level, now) = (level.min(g.levels), NOW + offset);
             let current = g.current_slot(level, now);
             let mut seen = std::collections::HashSet::new();
-            for slot in current - g.spares()..=current + g.writable() {
+            for slot in current - g.spares() + 1..=current + g.writable() + 1 {
                 let bucket = Bucket { level, slot, lane: g.lanes - 1 };
                 let partition = g.bucket_partition(bucket);
                 prop_assert!(seen.insert(partition));
@@ -358,8 +379,12 @@ mod tests {
         let g = Geometry::default();
         assert_eq!(Geometry { ratio: 5, ..g }.check(), Err(GeometryError::Ratio(5)));
         assert!(matches!(
-            Geometry { slot_width_ms: 1_000, ratio: 4, ..g }.check(),
+            Geometry { slot_width_ms: 2_000, ratio: 4, lanes: 1, ..g }.check(),
             Err(GeometryError::Lead { level: 2, .. })
+        ));
+        assert!(matches!(
+            Geometry { slot_width_ms: 1_000, ratio: 4, levels: 1, ..g }.check(),
+            Err(GeometryError::FirstLead { .. })
         ));
         assert_eq!(
             Geometry { slot_width_ms: 3_600_000, ratio: 256, levels: 8, ..g }.check(),

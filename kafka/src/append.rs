@@ -15,6 +15,7 @@
 //! of those once they were transmitted; rust-rdkafka does not pass it on).
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -88,6 +89,23 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { bytes: 64 << 20, records: 200_000 }
+    }
+}
+
+/// The part of the log seam for those that must not block: [`Appender`] is it on Kafka.
+/// Contract: idempotent and with acks=all; one result for each record, in order, when
+/// all are settled, which they are within some 10 s.
+pub trait Appends: std::fmt::Debug + Send + Sync + 'static {
+    /// Records are on their way when this returns, whether or not the future is polled.
+    fn append_all(&self, records: Vec<Append>) -> Appending;
+}
+
+/// The results of one call.
+pub type Appending = Pin<Box<dyn Future<Output = Vec<Result<Appended, Error>>> + Send>>;
+
+impl Appends for Appender {
+    fn append_all(&self, records: Vec<Append>) -> Appending {
+        Box::pin(self.append_all(records))
     }
 }
 

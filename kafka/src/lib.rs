@@ -3,7 +3,7 @@
 //! [`Log`] and its parts are the seam: blocking, one thread each, so that the
 //! worker's job threads call them directly. [`librdkafka`] is the implementation
 //! for real brokers (and for the embedded one of `ksched dev`, which speaks the
-//! protocol); an in-memory one comes with the simulator. [`turns`] is the rule by
+//! protocol); `memory` is one without either, for the simulator. [`turns`] is the rule by
 //! which a lane uses its two transactional producers, [`append`] the coordinator's
 //! non-blocking way to append, [`topics`] creates and checks the cluster's topics.
 
@@ -11,6 +11,8 @@ pub mod append;
 mod disposal;
 pub mod librdkafka;
 pub mod log;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod polled;
 pub mod target;
 pub mod topics;

@@ -68,7 +68,8 @@ struct Answer {
 }
 
 impl Request {
-    fn name(&self) -> Option<&str> {
+    /// The process that is asked for; none for the whole.
+    pub fn name(&self) -> Option<&str> {
         match self {
             Self::Kill { name }
             | Self::Stop { name }

@@ -33,7 +33,7 @@ pub enum Error {
     #[error("there is no process named {name}; there are {known}")]
     Unknown { name: String, known: String },
     /// Another process keeps a cluster in this directory.
-    #[error("a cluster is running in {} already; `ksched local down --dir` ends it", dir.display())]
+    #[error("a cluster is running in {} already; `ksched local down --dir {}` ends it", dir.display(), dir.display())]
     Taken { dir: PathBuf },
     /// No cluster was ever started in this directory, or it was taken down.
     #[error("no cluster is running in {}", dir.display())]

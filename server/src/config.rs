@@ -55,6 +55,16 @@ pub enum StoreAddress {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
+/// As an operator knows it, without the password.
+impl fmt::Display for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Etcd { endpoints, .. } => write!(f, "etcd at {}", endpoints.join(",")),
+        }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
@@ -87,7 +97,11 @@ pub const SETTINGS: &[Setting] = &[
     value("intake.partitions", "16", "partitions of the intake topic, if ksched makes it"),
     value("intake.start", "latest", "from where an older intake topic is read: latest or earliest"),
     value("dead-letter.topic", "ksched.dlq", "topic for what cannot be delivered or understood"),
-    value("compat.stamps", "false", "add the earlier system's stamps to delivered messages: true or false"),
+    value(
+        "compat.stamps",
+        "false",
+        "true adds the earlier system's __sm_ stamps to all delivered messages, not only to those with its headers",
+    ),
     settings::LOG_FORMAT,
     settings::LOG_FILTER,
 ];
@@ -159,6 +173,11 @@ impl Config {
         given.put("compat.stamps", &mut cluster.compat_stamps, settings::switch);
         given.put("log.format", &mut config.log_format, str::parse);
         given.put("log.filter", &mut config.log_filter, |t| logging::check(t).map(|_| t.to_owned()));
+        for (setting, address) in [("listen", &config.listen), ("http", &config.http)] {
+            if let Err(why) = config.exposure.check(address) {
+                given.mistake(format_args!("{setting}: {why}"));
+            }
+        }
         if let Err(why) = cluster.geometry.check() {
             given.mistake(format_args!("geometry of the wheel: {why}"));
         }
@@ -319,6 +338,7 @@ mod tests {
         let default = Config::default();
         let user = Some(("u".to_owned(), Secret("p".to_owned())));
         let endpoints = vec!["a:2379".to_owned(), "b:2379".to_owned()];
+        assert_eq!(config.store.to_string(), "etcd at a:2379,b:2379");
         assert_eq!(config.store, StoreAddress::Etcd { endpoints, user });
         assert_eq!(config.replication, Replication::Factor(3));
         assert_eq!(config.exposure, Exposure::Anywhere);
@@ -333,6 +353,15 @@ mod tests {
         assert_ne!(new.compat_stamps, old.compat_stamps);
         assert_ne!(new.intake_partitions, old.intake_partitions);
         assert_ne!(new.dead_letter_topic, old.dead_letter_topic);
+    }
+
+    #[test]
+    fn doors_in_the_open_are_a_mistake_unless_insecure_says_so() {
+        let open = ["--listen", "0.0.0.0:1", "--http", "[::]:2"];
+        let Mistakes(mistakes) = read(&open).unwrap_err();
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        assert!(mistakes[0].starts_with("listen: ") && mistakes[0].contains("--insecure"), "{mistakes:?}");
+        assert!(read(&[&open[..], &["--insecure"]].concat()).is_ok());
     }
 
     #[test]
@@ -361,7 +390,7 @@ mod tests {
         let expected = [
             "kafka.acks (-X): ksched itself sets it to all",
             "kafka.transactional.id (-X): ksched itself sets it",
-            "geometry of the wheel: level 2 opens 63999 ms ahead, which is more than half its slot width of 32000 ms",
+            "geometry of the wheel: level 1 opens 63999 ms ahead, further than its slots of 1000 ms reach",
             "intake.topic and dead-letter.topic are both q: dead letters would be taken in again for ever",
             "listen and http are both 127.0.0.1:9",
         ];

@@ -17,12 +17,12 @@ use std::{sync::Arc, time::Duration};
 
 use ksched_core::{
     cluster::Cluster,
+    host::Host,
     jobs::{Drain, JobName},
 };
 use ksched_kafka::{Log, TopicPartition};
 use tokio::{
     sync::watch,
-    task::JoinError,
     time::{self, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use self::{
     survey::{Findings, Partitions, Survey},
 };
 use crate::{
+    host::{Lost, aside},
     leasing::{Seen, Stale, Views},
     store::{LeaderError, Leadership, OpenDrain, Store},
 };
@@ -53,7 +54,7 @@ pub struct JobMaker<L: Log> {
     /// `Some` while this coordinator leads.
     pub leadership: watch::Receiver<Option<Leadership>>,
     pub observed: Arc<Observed>,
-    pub now_ms: fn() -> i64,
+    pub host: Arc<dyn Host>,
 }
 
 /// Why a tick made no jobs. The next one tries again.
@@ -66,7 +67,7 @@ enum TickError {
     #[error(transparent)]
     Stale(#[from] Stale),
     #[error("survey: {0}")]
-    Survey(#[from] JoinError),
+    Survey(#[from] Lost),
 }
 
 impl<L: Log> std::fmt::Debug for JobMaker<L> {
@@ -84,13 +85,14 @@ impl<L: Log> JobMaker<L> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 _ = ticks.tick() => {}
             }
             let leads = *self.leadership.borrow();
             let Some(leadership) = leads else {
                 self.observed.follow();
-                discard(survey.take()).await;
+                self.discard(survey.take()).await;
                 continue;
             };
             let now = survey.take().unwrap_or_else(|| self.survey(&partitions));
@@ -100,7 +102,7 @@ impl<L: Log> JobMaker<L> {
                 tracing::warn!(%error, "no jobs made");
             }
         }
-        discard(survey).await;
+        self.discard(survey).await;
     }
 
     fn survey(&self, partitions: &Arc<Partitions>) -> Survey<L> {
@@ -120,28 +122,20 @@ impl<L: Log> JobMaker<L> {
             Ok(seen) => seen,
             Err(stale) => return (Some(survey), Err(stale.into())),
         };
-        let (now_ms, delete) = ((self.now_ms)(), Arc::clone(&self.delete_records));
-        let look = tokio::task::spawn_blocking(move || {
-            let findings = survey.look(now_ms);
+        let (host, delete) = (Arc::clone(&self.host), Arc::clone(&self.delete_records));
+        let look = move || {
+            let findings = survey.look(&*host);
             survey.reclaim(&*delete);
             (survey, findings)
-        });
-        match look.await {
-            Ok((survey, Ok(findings))) => {
-                (Some(survey), self.open(findings, &seen, now_ms, leadership).await)
-            }
+        };
+        match aside(&*self.host, "survey", look).await {
+            Ok((survey, Ok(findings))) => (Some(survey), self.open(findings, &seen, leadership).await),
             Ok((survey, Err(error))) => (Some(survey), Err(error.into())),
             Err(error) => (None, Err(error.into())),
         }
     }
 
-    async fn open(
-        &self,
-        findings: Findings,
-        seen: &Seen,
-        now_ms: i64,
-        leadership: Leadership,
-    ) -> Result<(), TickError> {
+    async fn open(&self, findings: Findings, seen: &Seen, leadership: Leadership) -> Result<(), TickError> {
         let open = &seen.snapshot.drains;
         let drains: Vec<_> = findings
             .drains
@@ -153,22 +147,22 @@ impl<L: Log> JobMaker<L> {
             self.store.open_drains(leadership, &drains).await?;
             tracing::debug!(drains = drains.len(), "drains opened");
         }
-        self.observed.lead(now_ms, open.len() + drains.len(), findings.observation);
+        self.observed.lead(findings.now_ms, open.len() + drains.len(), findings.observation);
         Ok(())
+    }
+
+    /// Drops a survey off the runtime: closing its reader may block.
+    async fn discard(&self, survey: Option<Survey<L>>) {
+        if let Some(survey) = survey {
+            // It can only fail by panicking, and then it is gone all the same.
+            let _ = aside(&*self.host, "survey", move || drop(survey)).await;
+        }
     }
 
     fn name(&self, drain: &Drain) -> (JobName, OpenDrain) {
         let topic = self.cluster.wheel_topic(drain.level).into();
         let job = JobName::Drain { topic, partition: drain.partition };
         (job, OpenDrain { open_at_ms: drain.open_at_ms })
-    }
-}
-
-/// Drops a survey off the runtime: closing its reader may block.
-async fn discard<L: Log>(survey: Option<Survey<L>>) {
-    if let Some(survey) = survey {
-        // It can only fail by panicking, and then it is gone all the same.
-        let _ = tokio::task::spawn_blocking(move || drop(survey)).await;
     }
 }
 

@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::future::join_all;
 use ksched_core::{
     cluster::Cluster,
+    host::Host,
     jobs::{JobKind, JobName, plan::Board},
 };
 use ksched_proto::v1::{self, job_leasing_server::JobLeasing};
@@ -50,7 +51,7 @@ pub struct Leasing {
     views: Views,
     cluster: Arc<Cluster>,
     kafka: Arc<str>,
-    now_ms: fn() -> i64,
+    host: Arc<dyn Host>,
     shutdown: CancellationToken,
 }
 
@@ -104,10 +105,10 @@ impl Leasing {
         views: Views,
         cluster: Arc<Cluster>,
         kafka: &str,
-        now_ms: fn() -> i64,
+        host: Arc<dyn Host>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { store, views, cluster, kafka: kafka.into(), now_ms, shutdown }
+        Self { store, views, cluster, kafka: kafka.into(), host, shutdown }
     }
 
     fn ttl_ms(&self) -> i64 {
@@ -127,7 +128,7 @@ impl Leasing {
             name: request.name,
             version: request.version,
             http_address: request.http_address,
-            registered_at_ms: (self.now_ms)(),
+            registered_at_ms: self.host.wall_ms(),
         };
         let ttl = Duration::from_millis(self.ttl_ms().unsigned_abs());
         Ok(self.store.register_worker(&info, ttl).await?)
@@ -149,7 +150,7 @@ impl Leasing {
             if !seen.snapshot.workers.contains_key(&worker.id) {
                 return Err(Error::LeaseGone);
             }
-            let board = board::board(&self.cluster, &seen, Instant::now(), (self.now_ms)());
+            let board = board::board(&self.cluster, &seen, Instant::now(), self.host.wall_ms());
             let mut jobs = self.claim(&seen, &worker, &board, request.free_drains as usize).await?;
             if seen.at >= began + OWED_AFTER {
                 jobs.extend(self.owed(&seen, &worker, &held));
@@ -219,7 +220,7 @@ impl Leasing {
     ) -> Result<(), Error> {
         let asked_at_ms = seen.snapshot.asking.get(&worker.id);
         let asks = got.is_empty() && board.is_short(&worker.id);
-        let now_ms = (self.now_ms)();
+        let now_ms = self.host.wall_ms();
         let fresh = asked_at_ms.is_some_and(|at_ms| (now_ms - at_ms).abs() < board::ASK_EVERY_MS);
         match (asks, asked_at_ms) {
             (true, _) if !fresh => Ok(self.store.set_asking(worker, Some(now_ms)).await?),
@@ -245,7 +246,7 @@ impl Leasing {
         };
         let (ours, lost): (BTreeMap<_, _>, BTreeMap<_, _>) =
             held.iter().partition(|(name, fence)| is_ours(name, **fence));
-        let board = board::board(&self.cluster, &seen, Instant::now(), (self.now_ms)());
+        let board = board::board(&self.cluster, &seen, Instant::now(), self.host.wall_ms());
         let mut give_up = board.give_up(&worker.id);
         give_up.retain(|name| ours.contains_key(name));
         Ok((
@@ -322,7 +323,7 @@ impl JobLeasing for Leasing {
         let (lost, give_up) = self.renew(request.into_inner()).await?;
         Ok(Response::new(v1::HeartbeatResponse {
             lease_ttl: Some(wire::duration(self.ttl_ms())),
-            coordinator_time: Some(wire::timestamp((self.now_ms)())),
+            coordinator_time: Some(wire::timestamp(self.host.wall_ms())),
             lost,
             give_up,
         }))

@@ -26,7 +26,11 @@ fn main() -> ExitCode {
         Err(mistakes) => return complain(WRONG_CONFIGURATION, mistakes),
     };
     match settings::task(&matches) {
-        Task::Check => ExitCode::SUCCESS,
+        Task::Check => {
+            given.notes().iter().for_each(|note| eprintln!("note: {note}"));
+            println!("ok");
+            ExitCode::SUCCESS
+        }
         Task::Show => {
             print!("{}", given.show());
             ExitCode::SUCCESS
@@ -41,6 +45,8 @@ async fn run(config: Config, notes: &[String]) -> ExitCode {
         return complain(WRONG_CONFIGURATION, error);
     }
     notes.iter().for_each(|note| tracing::warn!("{note}"));
+    let (name, version) = (config.name.as_str(), env!("CARGO_PKG_VERSION"));
+    tracing::info!(name, version, kafka = config.kafka, store = %config.store, "starting");
     let shutdown = CancellationToken::new();
     if let Err(error) = stop::on_signal(shutdown.clone()) {
         return complain(FAILED, error);

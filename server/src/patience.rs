@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How often a line tells that it is still waited.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Why something needed is not there.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(crate) async fn wait_for<T, E: fmt::Display, F: Future<Output = Result<T, E>
 ) -> Result<T, Impatience<E>> {
     let give_up_at = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
+    let mut told: Option<Instant> = None;
     loop {
         let error = tokio::select! {
             result = attempt() => match result {
@@ -39,10 +42,17 @@ pub(crate) async fn wait_for<T, E: fmt::Display, F: Future<Output = Result<T, E>
             },
             () = shutdown.cancelled() => return Err(Impatience::Stopped),
         };
-        if !will_pass(&error) || Instant::now() >= give_up_at {
+        if !will_pass(&error) {
             return Err(Impatience::Failed(error));
         }
-        tracing::warn!("waiting for {what}: {error}");
+        if Instant::now() >= give_up_at {
+            tracing::error!("waited {} s for {what}", PATIENCE.as_secs());
+            return Err(Impatience::Failed(error));
+        }
+        if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            tracing::warn!("waiting for {what}: {error}");
+            told = Some(Instant::now());
+        }
         tokio::select! {
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             () = shutdown.cancelled() => return Err(Impatience::Stopped),
@@ -52,9 +62,40 @@ pub(crate) async fn wait_for<T, E: fmt::Display, F: Future<Output = Result<T, E>
 
 #[cfg(test)]
 mod tests {
-    use std::future::ready;
+    use std::{
+        future::ready,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use tracing::{Event, Metadata, Subscriber, span};
 
     use super::*;
+
+    /// Counts log lines.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target().starts_with("ksched")
+        }
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
 
     #[tokio::test(start_paused = true)]
     async fn tries_until_it_comes_up() {
@@ -81,6 +122,17 @@ mod tests {
         assert_eq!(begun.elapsed(), Duration::ZERO);
         assert!(matches!(never(true).await, Err(Impatience::Failed("down"))));
         assert!(begun.elapsed() >= PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_are_rarer_than_attempts() {
+        let lines = Lines::default();
+        let _guard = tracing::subscriber::set_default(lines.clone());
+        let shutdown = CancellationToken::new();
+        let begun = Instant::now();
+        let attempt = || ready(if begun.elapsed() > Duration::from_secs(25) { Ok(()) } else { Err("down") });
+        wait_for("it at here:1", &shutdown, |_| true, attempt).await.unwrap();
+        assert_eq!(lines.0.load(Ordering::Relaxed), 3, "at once, and about every 10 s");
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-pub(crate) use placer::Placer;
+pub use placer::Placer;
 
 use crate::status;
 
@@ -74,14 +74,14 @@ impl Error {
 
 /// `ksched.v1.Scheduler`.
 #[derive(Clone, Debug)]
-pub(crate) struct Scheduler {
+pub struct Scheduler {
     placer: Arc<Placer>,
     shutdown: CancellationToken,
 }
 
 impl Scheduler {
     /// Streams end when `shutdown` is cancelled; calls in flight are answered.
-    pub(crate) fn new(placer: Arc<Placer>, shutdown: CancellationToken) -> Self {
+    pub fn new(placer: Arc<Placer>, shutdown: CancellationToken) -> Self {
         Self { placer, shutdown }
     }
 }

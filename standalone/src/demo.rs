@@ -23,10 +23,8 @@ const TAKE_OVER: Duration = Duration::from_secs(2);
 pub(crate) async fn run(addresses: &Addresses, rate: f64, count: u64) -> ExitCode {
     match demonstrate(addresses, rate, count).await {
         Ok(report) if report.valid => ExitCode::SUCCESS,
-        Ok(report) => {
-            eprintln!("ksched dev: not valid: {}", report.problems.join(", "));
-            ExitCode::from(4)
-        }
+        // The report has told why.
+        Ok(_) => ExitCode::from(4),
         Err(why) => {
             eprintln!("ksched dev: {why}");
             ExitCode::FAILURE
@@ -41,21 +39,27 @@ async fn demonstrate(addresses: &Addresses, rate: f64, count: u64) -> Result<Rep
     );
     let client = Client::connect(std::slice::from_ref(&addresses.grpc), Settings::default())
         .map_err(|error| error.to_string())?;
-    let log = Arc::new(kafka::connect(&addresses.kafka, BTreeMap::new()).map_err(|error| error.to_string())?);
     let options = Options::new(rate, count, DELAYS_MS, clock::now_us().unsigned_abs());
-    make_target(&log, &options.topic).await?;
+    let log = make_topic(&addresses.kafka, &options.topic, PARTITIONS).await?;
     wait_for_lanes(&client).await?;
     let mut last = Duration::ZERO;
     let report = bench::run(options, client, log, |progress| show(progress, &mut last));
     let report = Box::pin(report).await.map_err(|error| error.to_string())?;
-    println!("\n{}", report.table());
+    print!("\n{}", report.table());
     Ok(report)
 }
 
-async fn make_target(log: &Arc<Librdkafka>, topic: &str) -> Result<(), String> {
-    let (log, topic) = (Arc::clone(log), topic.to_owned());
-    let made = tokio::task::spawn_blocking(move || kafka::make_target(&log, &topic, PARTITIONS));
-    made.await.map_err(|error| error.to_string())?.map(drop).map_err(|error| error.to_string())
+/// Makes a topic to deliver to; the way to the broker, for more.
+pub(crate) async fn make_topic(
+    address: &str,
+    topic: &str,
+    partitions: i32,
+) -> Result<Arc<Librdkafka>, String> {
+    let log = Arc::new(kafka::connect(address, BTreeMap::new()).map_err(|error| error.to_string())?);
+    let (way, topic) = (Arc::clone(&log), topic.to_owned());
+    let made = tokio::task::spawn_blocking(move || kafka::make_target(&way, &topic, partitions));
+    made.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    Ok(log)
 }
 
 /// Until a worker holds every lane, and has had a moment to take it over: a demo of

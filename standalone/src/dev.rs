@@ -16,7 +16,10 @@ use ksched_worker::Config as WorkerConfig;
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::demo;
+use crate::{
+    demo,
+    programs::{lacking, path},
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -42,11 +45,15 @@ pub(crate) struct Arguments {
     /// Messages of the demo.
     #[arg(long, default_value_t = 5_000)]
     count: u64,
-    /// Which log lines are written to stderr [default: warn]
+    /// Which log lines are written to stderr
     #[arg(long, default_value = "warn,librdkafka=off,rdkafka=off")]
     log_filter: String,
 }
 
+/// A topic to play with.
+const TOPIC: &str = "orders";
+/// How a shell tells of a program that Ctrl-C ended: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
 /// How long the parts may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -81,11 +88,17 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
     let code = if arguments.demo {
         tokio::select! {
             code = demo::run(&addresses, arguments.rate, arguments.count) => code,
-            code = running.until_stopped() => code,
+            failed = running.until_stopped() => match failed {
+                Some(code) => code,
+                None => complain(INTERRUPTED, "interrupted: the demo has no result"),
+            },
         }
     } else {
+        if let Err(why) = demo::make_topic(&addresses.kafka, TOPIC, 1).await {
+            return complain(1, why);
+        }
         introduce(&addresses);
-        running.until_stopped().await
+        running.until_stopped().await.unwrap_or(ExitCode::SUCCESS)
     };
     running.stop().await;
     code
@@ -140,14 +153,14 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
 }
 
 impl Running {
-    /// Ctrl-C, or the end of a part, which is a failure.
-    async fn until_stopped(&mut self) -> ExitCode {
+    /// Ctrl-C, which is `None`, or the end of a part, which is a failure.
+    async fn until_stopped(&mut self) -> Option<ExitCode> {
         tokio::select! {
-            () = self.shutdown.cancelled() => ExitCode::SUCCESS,
-            ended = self.parts.join_next() => match ended {
+            () = self.shutdown.cancelled() => None,
+            ended = self.parts.join_next() => Some(match ended {
                 Some(Ok(Err(why))) => complain(1, why),
                 _ => complain(1, "a part ended although nobody had asked it to"),
-            },
+            }),
         }
     }
 
@@ -167,23 +180,26 @@ impl Running {
 
 fn introduce(addresses: &Addresses) {
     let Addresses { kafka, grpc, http } = addresses;
+    let path = path();
     println!(
         "ksched dev is up. Everything is kept in memory and gone when it ends; the broker is not Apache Kafka.\n\
          \n\
-         \x20 Kafka   {kafka}\n\
+         \x20 Kafka   {kafka}   (with an empty topic {TOPIC})\n\
          \x20 gRPC    {grpc}\n\
-         \x20 HTTP    http://{http}/metrics\n\
+         \x20 HTTP    http://{http}   (/metrics, /healthz, /readyz)\n\
          \n\
-         Try, in another terminal (the topic must exist when the message is due; kcat's first line makes it):\n\
+         Try, in another terminal:\n\
          \n\
-         \x20 echo hello | kcat -P -b {kafka} -t orders\n\
-         \x20 grpcurl -plaintext -d '{{\"topic\":\"orders\",\"delay\":\"5s\",\"value_text\":\"hi\"}}' {grpc} ksched.v1.Scheduler/Schedule\n\
-         \x20 echo later | kcat -P -b {kafka} -t SCHEDULED_MESSAGES -H topic=orders -H \"time=$(date -ud '+5 sec' '+%F %T') UTC\"\n\
-         \x20 ksched-client schedule --server {grpc} --topic orders --delay 5s 'payload'\n\
-         \x20 ksched-client tail --server {grpc} orders\n\
-         \n\
-         Ctrl-C ends it."
+         \x20 export {path}\n\
+         \x20 ksched-client tail --server {grpc} {TOPIC}   # in a terminal of its own: Ctrl-C ends it\n\
+         \x20 ksched-client schedule --server {grpc} --topic {TOPIC} --delay 5s 'by the client'\n\
+         \x20 grpcurl -plaintext -d '{{\"topic\":\"{TOPIC}\",\"delay\":\"5s\",\"value_text\":\"by gRPC\"}}' {grpc} ksched.v1.Scheduler/Schedule\n\
+         \x20 echo 'by a record' | kcat -P -b {kafka} -t SCHEDULED_MESSAGES -H topic={TOPIC} -H \"time=$(date -ud '+5 sec' '+%F %T') UTC\""
     );
+    if let Some(missing) = lacking(&["ksched-client", "grpcurl", "kcat"]) {
+        println!("\n{missing}");
+    }
+    println!("\nCtrl-C ends it.");
 }
 
 fn complain(code: u8, why: impl std::fmt::Display) -> ExitCode {

@@ -17,10 +17,11 @@ use std::{
 
 use ksched_local::{
     Error, Result,
-    cluster::{Cluster, Description, Geometry, Options},
+    cluster::{Cluster, Description, Entry, Geometry, Options},
     control::{self, Request},
     launch::{self, Launch},
     parts,
+    process::State,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -50,24 +51,38 @@ enum Command {
     Up(Box<Up>),
     /// Show what runs where
     Status {
+        /// As a table, or as JSON for scripts
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
     /// Print what a process has written (all of them, if none is named)
-    Logs { name: Option<String> },
+    Logs {
+        /// The process, such as worker-1; see `status`
+        name: Option<String>,
+    },
     /// End a process: SIGTERM (and SIGKILL if it does not heed that), or -9 at once
     Kill {
+        /// The process, such as worker-1; see `status`
         name: String,
         /// SIGKILL at once
         #[arg(short = '9')]
         nine: bool,
     },
     /// Stop a process in its tracks (SIGSTOP)
-    Pause { name: String },
+    Pause {
+        /// The process, such as worker-1; see `status`
+        name: String,
+    },
     /// Let a paused process go on (SIGCONT)
-    Resume { name: String },
+    Resume {
+        /// The process, such as worker-1; see `status`
+        name: String,
+    },
     /// End a process if it runs, and start it again on its ports and data
-    Restart { name: String },
+    Restart {
+        /// The process, such as worker-1; see `status`
+        name: String,
+    },
     /// End everything; data and ports are kept for the next `up`
     Down {
         /// Remove data, logs and ports too
@@ -81,8 +96,10 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Up {
+    /// Processes that take schedules and hand out jobs
     #[arg(long, default_value_t = 1)]
     coordinators: u16,
+    /// Processes that do the jobs
     #[arg(long, default_value_t = 1)]
     workers: u16,
     /// Kafka nodes: 1, or 3 with replication 3
@@ -91,7 +108,7 @@ struct Up {
     /// Leave it running in the background until `down`
     #[arg(long)]
     detach: bool,
-    /// json implies --detach
+    /// As a table, or as JSON for scripts, which implies --detach
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     /// Width of a level-1 slot, such as 4s
@@ -211,7 +228,11 @@ async fn own(dir: &Path, options: Options, shown: Shown) -> Result<ExitCode> {
     if shown == Shown::Yes {
         let description = with_leader(description).await;
         show(&description, Output::Table);
-        hint(&description, "Ctrl-C ends it.");
+        let us = us(&description.dir);
+        hint(
+            &description,
+            &format!("Ctrl-C ends it and keeps the data; `{us} down --purge` removes that too."),
+        );
     }
     tokio::select! {
         outcome = &mut ended => return done(outcome),
@@ -250,7 +271,7 @@ async fn up_in_background(dir: &Path, options: &Options, output: Output) -> Resu
     let description = with_leader(description).await;
     show(&description, output);
     if output == Output::Table {
-        hint(&description, &format!("{} down ends it.", us(&description.dir)));
+        hint(&description, &format!("`{} down` ends it, with --purge the data too.", us(&description.dir)));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -307,7 +328,33 @@ impl Signals {
 }
 
 async fn ask(dir: PathBuf, request: Request) -> Result<ExitCode> {
-    blocking(move || control::ask(&dir, &request).map(|()| ExitCode::SUCCESS)).await
+    blocking(move || {
+        let ran = request.name().is_some_and(|name| is_alive(&dir, name));
+        control::ask(&dir, &request)?;
+        say(&outcome(&request, ran, &us(&dir)));
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+}
+
+fn is_alive(dir: &Path, name: &str) -> bool {
+    let alive = |entry: &Entry| entry.name == name && entry.state != State::Dead;
+    Description::read(dir).is_ok_and(|description| description.processes.iter().any(alive))
+}
+
+/// What a request that succeeded has done to a process that ran before, or did not.
+fn outcome(request: &Request, ran: bool, us: &str) -> String {
+    let name = request.name().unwrap_or("everything");
+    match request {
+        Request::Kill { .. } | Request::Stop { .. } if !ran => format!("{name} was not running"),
+        Request::Kill { .. } => format!("{name} is killed; `{us} restart {name}` starts it again"),
+        Request::Stop { .. } => format!("{name} has ended; `{us} restart {name}` starts it again"),
+        Request::Pause { .. } => format!("{name} is paused; `{us} resume {name}` lets it go on"),
+        Request::Resume { .. } => format!("{name} goes on"),
+        Request::Restart { .. } if !ran => format!("{name} is started and ready"),
+        Request::Restart { .. } => format!("{name} has ended, is started again and ready"),
+        Request::Down => "everything ends".to_owned(),
+    }
 }
 
 async fn blocking(work: impl FnOnce() -> Result<ExitCode> + Send + 'static) -> Result<ExitCode> {
@@ -323,7 +370,12 @@ fn down(dir: &Path, purge: bool) -> Result<ExitCode> {
         Err(error) => return Err(error),
     }
     if purge {
+        let there = dir.exists();
         control::purge(dir)?;
+        say(&match there {
+            true => format!("removed the data, logs and ports in {}", dir.display()),
+            false => format!("there is nothing in {} to remove", dir.display()),
+        });
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -372,4 +424,18 @@ fn say(text: &str) {
 fn property(text: &str) -> std::result::Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE is wanted")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_is_told() {
+        let name = || "worker-1".to_owned();
+        assert!(outcome(&Request::Kill { name: name() }, true, "us").contains("`us restart worker-1`"));
+        assert_eq!(outcome(&Request::Kill { name: name() }, false, "us"), "worker-1 was not running");
+        assert_eq!(outcome(&Request::Stop { name: name() }, false, "us"), "worker-1 was not running");
+        assert_eq!(outcome(&Request::Restart { name: name() }, false, "us"), "worker-1 is started and ready");
+    }
 }

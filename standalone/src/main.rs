@@ -4,6 +4,7 @@
 mod demo;
 mod dev;
 mod local;
+mod programs;
 
 use std::process::ExitCode;
 

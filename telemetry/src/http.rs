@@ -26,6 +26,23 @@ pub enum Exposure {
     Anywhere,
 }
 
+impl Exposure {
+    /// Judges `HOST:PORT` as it is written, so that a mistake in the settings is found
+    /// before anything is started. A name, other than `localhost`, is judged by what it
+    /// resolves to: see [`may_bind`].
+    ///
+    /// # Errors
+    /// It is an address that others reach, and that was not allowed.
+    pub fn check(self, address: &str) -> Result<(), BindError> {
+        match address.parse::<SocketAddr>() {
+            Ok(literal) if self == Self::LoopbackOnly && !literal.ip().is_loopback() => {
+                Err(BindError::Exposed { address: address.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// An address was not bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -48,6 +65,17 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The name is unknown, the address is taken, or it is open to others while
 /// `exposure` keeps to loopback.
 pub async fn bind(address: &str, exposure: Exposure) -> Result<TcpListener, BindError> {
+    let resolved = may_bind(address, exposure).await?;
+    TcpListener::bind(&resolved[..])
+        .await
+        .map_err(|source| BindError::Bind { address: address.to_owned(), source })
+}
+
+/// What `HOST:PORT` stands for, if it may be bound; for those who bind it later.
+///
+/// # Errors
+/// The name is unknown, or it is open to others while `exposure` keeps to loopback.
+pub async fn may_bind(address: &str, exposure: Exposure) -> Result<Vec<SocketAddr>, BindError> {
     let named = || address.to_owned();
     let resolved = timeout(RESOLVE_TIMEOUT, lookup_host(address)).await;
     let resolved: Vec<SocketAddr> = resolved
@@ -57,7 +85,7 @@ pub async fn bind(address: &str, exposure: Exposure) -> Result<TcpListener, Bind
     if exposure == Exposure::LoopbackOnly && !resolved.iter().all(|a| a.ip().is_loopback()) {
         return Err(BindError::Exposed { address: named() });
     }
-    TcpListener::bind(&resolved[..]).await.map_err(|source| BindError::Bind { address: named(), source })
+    Ok(resolved)
 }
 
 /// The three paths that every process serves.
@@ -146,5 +174,16 @@ mod tests {
         assert!(matches!(refused, Err(BindError::Exposed { .. })));
         assert!(bind("0.0.0.0:0", Exposure::Anywhere).await.is_ok());
         assert!(bind("localhost:0", Exposure::LoopbackOnly).await.is_ok());
+    }
+
+    #[test]
+    fn an_address_in_the_open_is_seen_in_the_settings() {
+        for open in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1"] {
+            assert!(matches!(Exposure::LoopbackOnly.check(open), Err(BindError::Exposed { .. })), "{open}");
+            assert!(Exposure::Anywhere.check(open).is_ok());
+        }
+        for fine in ["127.0.0.1:1", "[::1]:1", "localhost:1", "later.example:1"] {
+            assert!(Exposure::LoopbackOnly.check(fine).is_ok(), "{fine}");
+        }
     }
 }

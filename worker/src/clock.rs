@@ -1,21 +1,37 @@
-//! The worker's clock: [`GuardedClock`] over this machine's clocks.
+//! The worker's clock: [`GuardedClock`] over this machine's clocks; and this machine.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    io,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use ksched_core::clock::{GuardedClock, Standing};
+use ksched_core::{
+    clock::{GuardedClock, Standing},
+    host::{Host, Work},
+};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// Time as all job threads of this process see it.
 #[derive(Debug)]
 pub(crate) struct Clock {
+    host: Arc<dyn Host>,
     origin: Instant,
     guarded: Mutex<GuardedClock>,
 }
 
 impl Clock {
     /// Doubtful until a coordinator has confirmed it.
-    pub(crate) fn unconfirmed() -> Self {
-        Self { origin: Instant::now(), guarded: Mutex::new(GuardedClock::unconfirmed(0, wall_ms())) }
+    pub(crate) fn unconfirmed(host: Arc<dyn Host>) -> Self {
+        let guarded = Mutex::new(GuardedClock::unconfirmed(0, host.wall_ms()));
+        Self { host, origin: Instant::now(), guarded }
+    }
+
+    /// This machine's wall clock, unguarded.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        self.host.wall_ms()
     }
 
     /// Milliseconds since the Unix epoch, or `None` while the clock is doubtful
@@ -30,13 +46,13 @@ impl Clock {
 
     /// Compares with the own wall clock; to be called each second.
     pub(crate) fn look(&self) -> Standing {
-        self.guarded.lock().look(self.since_origin_ms(Instant::now()), wall_ms())
+        self.guarded.lock().look(self.since_origin_ms(Instant::now()), self.wall_ms())
     }
 
     /// Compares with a coordinator's clock, read between `sent` and now.
     pub(crate) fn hear(&self, sent: Instant, peer_ms: i64) -> Standing {
         let (sent, received) = (self.since_origin_ms(sent), self.since_origin_ms(Instant::now()));
-        self.guarded.lock().hear(sent, received, wall_ms(), peer_ms)
+        self.guarded.lock().hear(sent, received, self.wall_ms(), peer_ms)
     }
 
     fn since_origin_ms(&self, at: Instant) -> i64 {
@@ -44,8 +60,24 @@ impl Clock {
     }
 }
 
-/// This machine's wall clock, unguarded; also what heartbeats report.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
-pub(crate) fn wall_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+/// The machine this process runs on.
+#[derive(Debug)]
+pub struct Machine;
+
+impl Host for Machine {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    fn wall_us(&self) -> i64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+    }
+
+    fn sleep(&self, nap: Duration) {
+        thread::sleep(nap);
+    }
+
+    fn spawn(&self, name: &str, work: Work) -> io::Result<()> {
+        // Linux shows at most 15 bytes of a thread's name; the end tells more.
+        let start = name.len().saturating_sub(15);
+        let short = name.get(start..).unwrap_or("job").to_owned();
+        thread::Builder::new().name(short).spawn(work).map(drop)
+    }
 }

@@ -1,8 +1,9 @@
-//! The coordinator as seen by a worker: the `JobLeasing` calls, at whichever
-//! coordinator answers.
+//! The coordinator as seen by a worker: the `JobLeasing` calls. [`Coordinator`] is the
+//! seam; [`Coordinators`] makes the calls by gRPC, at whichever coordinator answers.
 
 use std::{
     fmt,
+    future::Future,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -19,7 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a call had no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// The lease is gone: every job is lost, register anew.
     #[error("lease is gone: {0}")]
     LeaseGone(String),
@@ -39,6 +40,32 @@ impl From<Status> for Error {
             code => Self::Unavailable(format!("{code:?}: {}", status.message())),
         }
     }
+}
+
+/// Any of a cluster's coordinators. Contract: each call ends within seconds (`acquire`:
+/// and the wait that it asks for); every call may be repeated; an `Unavailable` one may
+/// have been heard all the same.
+pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
+    fn register(
+        &self,
+        request: v1::RegisterWorkerRequest,
+    ) -> impl Future<Output = Result<v1::RegisterWorkerResponse, Error>> + Send;
+
+    fn acquire(
+        &self,
+        request: v1::AcquireJobsRequest,
+    ) -> impl Future<Output = Result<v1::AcquireJobsResponse, Error>> + Send;
+
+    /// `patience` is for each coordinator, so that a second one is asked before the lease ends.
+    fn heartbeat(
+        &self,
+        request: v1::HeartbeatRequest,
+        patience: Duration,
+    ) -> impl Future<Output = Result<v1::HeartbeatResponse, Error>> + Send;
+
+    fn complete(&self, request: v1::CompleteJobRequest) -> impl Future<Output = Result<(), Error>> + Send;
+
+    fn release(&self, request: v1::ReleaseJobsRequest) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
 /// One of several coordinators, all equal: calls go to the last that answered.
@@ -68,45 +95,16 @@ impl Coordinators {
         Ok(Self { channels, current: AtomicUsize::new(0) })
     }
 
-    pub(crate) async fn register(
-        &self,
-        request: v1::RegisterWorkerRequest,
-    ) -> Result<v1::RegisterWorkerResponse, Error> {
-        self.call(Duration::from_secs(10), request, async |mut c, r| c.register_worker(r).await).await
-    }
-
-    pub(crate) async fn acquire(
-        &self,
-        request: v1::AcquireJobsRequest,
-    ) -> Result<v1::AcquireJobsResponse, Error> {
-        let wait = request.wait.and_then(|w| Duration::try_from(w).ok()).unwrap_or_default();
-        self.call(CALL_TIMEOUT + wait, request, async |mut c, r| c.acquire_jobs(r).await).await
-    }
-
-    /// `patience` is for each coordinator, so that a second one is asked before the lease ends.
-    pub(crate) async fn heartbeat(
-        &self,
-        request: v1::HeartbeatRequest,
-        patience: Duration,
-    ) -> Result<v1::HeartbeatResponse, Error> {
-        self.call(patience, request, async |mut c, r| c.heartbeat(r).await).await
-    }
-
-    pub(crate) async fn complete(&self, request: v1::CompleteJobRequest) -> Result<(), Error> {
-        self.call(CALL_TIMEOUT, request, async |mut c, r| c.complete_job(r).await).await.map(drop)
-    }
-
-    pub(crate) async fn release(&self, request: v1::ReleaseJobsRequest) -> Result<(), Error> {
-        self.call(CALL_TIMEOUT, request, async |mut c, r| c.release_jobs(r).await).await.map(drop)
-    }
-
     /// One try at the current coordinator, then one at each other.
-    async fn call<Q: Clone, A>(
+    async fn call<Q: Clone + Send, A: Send, F>(
         &self,
         timeout: Duration,
         request: Q,
-        call: impl AsyncFn(JobLeasingClient<Channel>, Q) -> Result<tonic::Response<A>, Status>,
-    ) -> Result<A, Error> {
+        call: impl Fn(JobLeasingClient<Channel>, Q) -> F + Send,
+    ) -> Result<A, Error>
+    where
+        F: Future<Output = Result<tonic::Response<A>, Status>> + Send,
+    {
         let mut last = Error::Unavailable("no coordinator is configured".to_owned());
         for _ in 0..self.channels.len() {
             let current = self.current.load(Ordering::Relaxed);
@@ -124,5 +122,42 @@ impl Coordinators {
             let _ = self.current.compare_exchange(current, current + 1, Ordering::Relaxed, Ordering::Relaxed);
         }
         Err(last)
+    }
+}
+
+/// A call at whichever coordinator answers, on a client of its own.
+macro_rules! ask {
+    ($self:ident, $timeout:expr, $request:ident, $method:ident) => {
+        $self.call($timeout, $request, |mut client, request| async move { client.$method(request).await })
+    };
+}
+
+impl Coordinator for Coordinators {
+    async fn register(
+        &self,
+        request: v1::RegisterWorkerRequest,
+    ) -> Result<v1::RegisterWorkerResponse, Error> {
+        ask!(self, Duration::from_secs(10), request, register_worker).await
+    }
+
+    async fn acquire(&self, request: v1::AcquireJobsRequest) -> Result<v1::AcquireJobsResponse, Error> {
+        let wait = request.wait.and_then(|w| Duration::try_from(w).ok()).unwrap_or_default();
+        ask!(self, CALL_TIMEOUT + wait, request, acquire_jobs).await
+    }
+
+    async fn heartbeat(
+        &self,
+        request: v1::HeartbeatRequest,
+        patience: Duration,
+    ) -> Result<v1::HeartbeatResponse, Error> {
+        ask!(self, patience, request, heartbeat).await
+    }
+
+    async fn complete(&self, request: v1::CompleteJobRequest) -> Result<(), Error> {
+        ask!(self, CALL_TIMEOUT, request, complete_job).await.map(drop)
+    }
+
+    async fn release(&self, request: v1::ReleaseJobsRequest) -> Result<(), Error> {
+        ask!(self, CALL_TIMEOUT, request, release_jobs).await.map(drop)
     }
 }

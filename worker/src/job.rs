@@ -6,11 +6,11 @@ use std::{
         atomic::{AtomicBool, AtomicI64, Ordering},
         mpsc as std_mpsc,
     },
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::mpsc;
+use ksched_core::host::Host;
+use tokio::{sync::mpsc, time::Instant};
 
 /// What a job thread may read and ask while it runs.
 #[derive(Clone, Debug)]
@@ -20,7 +20,13 @@ pub(crate) struct Control {
     stop: Arc<AtomicBool>,
     lease: Arc<Lease>,
     confirms: mpsc::Sender<Confirm>,
+    host: Arc<dyn Host>,
 }
+
+/// How often a job's thread that waits looks whether it need not any longer.
+const GLANCE: Duration = Duration::from_millis(20);
+/// How long one question to a coordinator waits for its answer.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A job thread asks whether it still holds its job.
 #[derive(Debug)]
@@ -83,8 +89,9 @@ impl Control {
         fence: i64,
         lease: Arc<Lease>,
         confirms: mpsc::Sender<Confirm>,
+        host: Arc<dyn Host>,
     ) -> Self {
-        Self { name, fence, stop: Arc::default(), lease, confirms }
+        Self { name, fence, stop: Arc::default(), lease, confirms, host }
     }
 
     /// Asks the job to stop after its current transaction.
@@ -109,12 +116,17 @@ impl Control {
         while !self.stopped() {
             let (answer, answered) = std_mpsc::sync_channel(1);
             let question = Confirm { name: self.name.clone(), answer };
-            if self.confirms.blocking_send(question).is_err() {
+            if !hand_over(&*self.host, &self.confirms, question) {
                 return false;
             }
+            let asked_at = Instant::now();
             // No answer means that no coordinator has one: ask again.
-            if let Ok(held) = answered.recv_timeout(Duration::from_secs(10)) {
-                return held;
+            while !self.stopped() && asked_at.elapsed() < CONFIRM_PATIENCE {
+                match answered.try_recv() {
+                    Ok(held) => return held,
+                    Err(std_mpsc::TryRecvError::Disconnected) => break,
+                    Err(std_mpsc::TryRecvError::Empty) => self.nap(GLANCE),
+                }
             }
         }
         false
@@ -128,7 +140,7 @@ impl Control {
             if left.is_zero() {
                 return;
             }
-            thread::sleep(left.min(Duration::from_millis(20)));
+            self.host.sleep(left.min(GLANCE));
         }
     }
 }
@@ -139,13 +151,26 @@ pub(crate) fn spawn(
     ends: mpsc::Sender<Ended>,
     work: impl FnOnce(&Control) -> Outcome + Send + 'static,
 ) -> Result<(), std::io::Error> {
-    // Linux shows at most 15 bytes of a thread's name.
-    let short: String = control.name.chars().rev().take(15).collect::<Vec<_>>().into_iter().rev().collect();
-    thread::Builder::new().name(short).spawn(move || {
+    let host = control.host.clone();
+    let name = control.name.clone();
+    let work = move || {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&control)));
         let outcome = result.unwrap_or_else(|_| Outcome::Failed("job thread panicked".to_owned()));
         // The session is gone only when the process is ending.
-        let _ = ends.blocking_send(Ended { name: control.name.clone(), fence: control.fence, outcome });
-    })?;
-    Ok(())
+        hand_over(&*control.host, &ends, Ended { name: control.name.clone(), fence: control.fence, outcome });
+    };
+    host.spawn(&name, Box::new(work))
+}
+
+/// Puts something into a channel from a job's thread; `false` if nobody listens any more.
+fn hand_over<T>(host: &dyn Host, to: &mpsc::Sender<T>, what: T) -> bool {
+    let mut what = what;
+    loop {
+        match to.try_send(what) {
+            Ok(()) => return true,
+            Err(mpsc::error::TrySendError::Closed(_)) => return false,
+            Err(mpsc::error::TrySendError::Full(back)) => what = back,
+        }
+        host.sleep(GLANCE);
+    }
 }

@@ -4,14 +4,11 @@
 //! lane's positions, sleep until the next due time or the next record. All
 //! decisions are [`ksched_core::lane::Lane`]'s; here is only what touches Kafka.
 
+mod committer;
 mod firing;
 mod lookup;
 
-use std::{
-    cell::OnceCell,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{cell::OnceCell, time::Duration};
 
 use ksched_core::{
     cluster::{Geometry, INLETS},
@@ -19,9 +16,11 @@ use ksched_core::{
     envelope::Envelope,
     lane::{Arrival, Cap, Committed, Gate, Lane, Marker, Reading, Settings},
     message::{Content, Header, Identity},
+    mutant::{self, Mutant},
     wheel::Inlet,
 };
 use ksched_kafka::{Error, Log, Offset, Position, Reader, Record, TopicPartition};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use self::{
@@ -117,8 +116,13 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             topic: std::sync::Arc::clone(&due),
             partition: geometry.due_partition(lane, inlet),
         });
+        let too_early = mutant::is_on(Mutant::PositionsBeforeInit);
+        let early = if too_early { Some(committed(node, control, &inlets)?) } else { None };
         let firing = Firing::take_over(node, lane, control, inlets.clone())?;
-        let positions = committed(node, control, &inlets)?;
+        let positions = match early {
+            Some(positions) => positions,
+            None => committed(node, control, &inlets)?,
+        };
         let Some(now) = node.await_clock(control) else { return Ok(None) };
         let mut machine = Lane::new(&positions, settings(&node.cluster.geometry), now)
             .map_err(|reason| Ended::Failed(format!("position of {}: {reason}", control.name)))?;
@@ -133,7 +137,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             node,
             control,
             share,
-            lookups: Lookups::new(node.log.clone(), inlets.clone()),
+            lookups: Lookups::new(node.host.clone(), node.log.clone(), inlets.clone()),
             inlets,
             reader,
             paused: [false; INLETS],
@@ -150,7 +154,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             self.read(Duration::ZERO)?;
             self.ask_and_hear();
             let Some(now) = self.node.clock.now_ms() else {
-                thread::sleep(DOUBT_PAUSE);
+                self.node.host.sleep(DOUBT_PAUSE);
                 continue;
             };
             if self.lane.next_due_ms().is_some_and(|due| due <= now) && self.paced() {
@@ -333,7 +337,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         let pace = if self.paced() { Duration::ZERO } else { PACE.saturating_sub(self.began_at.elapsed()) };
         let wait = next.max(pace).min(WAIT_MAX);
         if wait < POLL_MIN {
-            thread::sleep(wait.max(Duration::from_micros(100)));
+            self.node.host.sleep(wait.max(Duration::from_micros(100)));
             return Ok(());
         }
         // The rest is slept, or the poll's rounding up would make it late.
@@ -416,7 +420,7 @@ fn markers<L: Log>(node: &Node<L>, reader: &mut L::Reader, lane: u16) -> Result<
     let (start, end) =
         (first(node.log.offsets(only, Offset::Start)?), first(node.log.offsets(only, Offset::StableEnd)?));
     reader.assign(&[(partition.clone(), start)])?;
-    let mut kept: std::collections::HashMap<Vec<u8>, Option<Vec<u8>>> = Default::default();
+    let mut kept: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>> = Default::default();
     let mut progressed_at = Instant::now();
     while reader.position(&partition)? < end {
         if progressed_at.elapsed() > CONTROL_STALLED {

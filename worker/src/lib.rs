@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`settings`] | what an operator may set |
 //! | `session` | registers, keeps the lease, takes jobs and gives them back |
-//! | `coordinator` | the calls to whichever coordinator answers |
+//! | [`coordinator`] | the seam to the coordinators, and the calls to whichever answers |
 //! | `job` | a job on its own thread, and what it may ask |
 //! | `attempt` | what every job does when a transaction does not end well |
 //! | `lane` | lane jobs: fire what is due |
@@ -15,7 +15,7 @@
 
 mod attempt;
 mod clock;
-mod coordinator;
+pub mod coordinator;
 mod dead_letter;
 mod drain;
 mod intake;
@@ -29,5 +29,6 @@ mod session;
 pub mod settings;
 mod targets;
 
-pub use process::{StartError, run};
+pub use clock::Machine;
+pub use process::{Parts, StartError, run, work};
 pub use settings::Config;

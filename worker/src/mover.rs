@@ -2,18 +2,17 @@
 //! records of one partition, produce each further on, commit the position, all in
 //! one Kafka transaction (design §4).
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use ksched_core::message::Content;
+use ksched_core::{
+    message::Content,
+    mutant::{self, Mutant},
+};
 use ksched_kafka::{
     Error, Log, Offset, Outgoing, Position, Reader, Record, RefusalReason, TopicPartition, TransactionError,
     TransactionalProducer,
 };
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::{
@@ -134,8 +133,13 @@ fn attempt<L: Log>(
     // The order that makes it safe (design §4.1): init, committed position, seek, read.
     let id = node.cluster.transactional_id(&source.topic, source.partition, 'a');
     let mut producer = node.log.transactional(&id)?;
+    let too_early = mutant::is_on(Mutant::PositionsBeforeInit);
+    let early = if too_early { Some(start_position(node, control, plan)?) } else { None };
     producer.init()?;
-    let start = start_position(node, control, plan)?;
+    let start = match early {
+        Some(start) => start,
+        None => start_position(node, control, plan)?,
+    };
     let end = match plan.until {
         Until::CapturedEnd => single(node.log.offsets(std::slice::from_ref(source), Offset::StableEnd)?)?,
         Until::Stopped => i64::MAX,
@@ -267,7 +271,7 @@ impl<L: Log> Node<L> {
             if control.stopped() {
                 return None;
             }
-            thread::sleep(DOUBT_PAUSE);
+            self.host.sleep(DOUBT_PAUSE);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ksched_core::cluster::Cluster;
+use ksched_core::{cluster::Cluster, host::Host};
 use ksched_kafka::Log;
 use ksched_proto::v1;
 use ksched_telemetry::metrics::WorkerMetrics;
@@ -23,6 +23,7 @@ use crate::{
 pub(crate) struct Node<L> {
     pub(crate) log: L,
     pub(crate) cluster: Cluster,
+    pub(crate) host: Arc<dyn Host>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) memory: Arc<Budget>,

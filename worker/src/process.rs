@@ -1,11 +1,11 @@
 //! A whole worker: from its settings until it is told to stop.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use ksched_core::cluster::{Cluster, DeliveredHeaders, Delivery, Geometry};
+use ksched_core::{
+    cluster::{Cluster, DeliveredHeaders, Delivery, Geometry},
+    host::Host,
+};
 use ksched_kafka::{Librdkafka, Log, Settings};
 use ksched_proto::v1;
 use ksched_telemetry::{
@@ -13,17 +13,24 @@ use ksched_telemetry::{
     metrics::{Metrics, WorkerMetrics},
     readiness::Readiness,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
-    clock::Clock, coordinator::Coordinators, memory::Budget, node::Node, session::Session, settings::Config,
+    clock::{Clock, Machine},
+    coordinator::{Coordinator, Coordinators},
+    memory::Budget,
+    node::Node,
+    session::Session,
+    settings::{Config, IntakeSettings},
     targets::Targets,
 };
 
 /// Pause between two tries to register.
 const REGISTER_PAUSE: Duration = Duration::from_millis(500);
+/// How often a line tells that a coordinator is still waited for.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The part that `/readyz` tells of.
 const COORDINATOR: &str = "coordinator";
 
@@ -63,35 +70,94 @@ pub async fn run(config: Config, metrics: &Metrics, shutdown: CancellationToken)
     // Not the shutdown itself: a server that ends with it would end the hand-over as well.
     let serving = CancellationToken::new();
     let server = http::serve(listener, http::router(metrics, &readiness), serving);
-    let work = work(config, http_address, WorkerMetrics::register(metrics), &readiness, shutdown);
+    let coordinators = Arc::new(Coordinators::new(&config.coordinators)?);
+    let parts = Parts {
+        name: config.name.clone(),
+        http_address,
+        host: Arc::new(Machine),
+        coordinators,
+        metrics: WorkerMetrics::register(metrics),
+        memory_limit: config.memory_limit,
+        intake: config.intake.clone(),
+        origin: rand::random(),
+    };
+    info!(
+        name = config.name,
+        version = env!("CARGO_PKG_VERSION"),
+        coordinators = config.coordinators.join(","),
+        "starting"
+    );
+    let waiting = tell_of_waiting(readiness.clone(), config.coordinators.join(", "));
+    let open_log = move |cluster: &Cluster, kafka: &str| open_log(&config, cluster, kafka);
+    let work = work(parts, open_log, &readiness, shutdown);
     tokio::pin!(server);
     tokio::select! {
         result = work => result,
         result = &mut server => result.map_err(StartError::Serve),
+        never = waiting => match never {},
     }
 }
 
-/// Registers, works until the lease is gone, registers again.
-async fn work(
-    config: Config,
-    http_address: String,
-    metrics: WorkerMetrics,
+/// Says when no coordinator serves this worker, where they should be, and why: at once,
+/// then now and then until one does.
+async fn tell_of_waiting(readiness: Readiness, coordinators: String) -> Infallible {
+    let mut changes = readiness.watch();
+    let mut told: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
+            () = sleep(TELL_EVERY), if told.is_some() => {}
+        }
+        match changes.borrow_and_update().get(COORDINATOR).cloned().flatten() {
+            None => told = None,
+            Some(why) if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) => {
+                warn!("waiting for a coordinator at {coordinators}: {why}");
+                told = Some(Instant::now());
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// What a worker is made of, besides its log.
+#[derive(Debug)]
+pub struct Parts<C> {
+    pub name: String,
+    pub http_address: String,
+    pub host: Arc<dyn Host>,
+    pub coordinators: Arc<C>,
+    pub metrics: WorkerMetrics,
+    /// Bytes.
+    pub memory_limit: usize,
+    pub intake: IntakeSettings,
+    /// Random number of this process, part of the ids it makes.
+    pub origin: u32,
+}
+
+/// Registers, works until the lease is gone, registers again. `open_log` is told the
+/// cluster and where its Kafka is.
+///
+/// # Errors
+/// As [`run`].
+pub async fn work<L: Log + Clone, C: Coordinator>(
+    parts: Parts<C>,
+    open_log: impl Fn(&Cluster, &str) -> Result<L, ksched_kafka::Error>,
     readiness: &Readiness,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let coordinators = Arc::new(Coordinators::new(&config.coordinators)?);
-    let clock = Arc::new(Clock::unconfirmed());
-    let mut node: Option<Arc<Node<Librdkafka>>> = None;
+    let clock = Arc::new(Clock::unconfirmed(parts.host.clone()));
+    let mut node: Option<Arc<Node<L>>> = None;
     loop {
         let request = v1::RegisterWorkerRequest {
-            name: config.name.clone(),
+            name: parts.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            http_address: http_address.clone(),
+            http_address: parts.http_address.clone(),
         };
         let registered_at = Instant::now();
         let registered = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
-            registered = coordinators.register(request) => registered,
+            registered = parts.coordinators.register(request) => registered,
         };
         let (lease, ttl, told) = match registered {
             Ok(v1::RegisterWorkerResponse {
@@ -101,7 +167,7 @@ async fn work(
             }) => (lease, Duration::try_from(ttl).unwrap_or(Duration::from_secs(5)), cluster),
             Ok(_) => return Err(StartError::Cluster("an incomplete answer".to_owned())),
             Err(reason) => {
-                warn!(%reason, "waiting for a coordinator");
+                debug!(%reason, "not registered");
                 readiness.failing(COORDINATOR, reason.to_string());
                 sleep(REGISTER_PAUSE).await;
                 continue;
@@ -112,12 +178,14 @@ async fn work(
             // Geometry is fixed for ever, so the same node serves every registration.
             Some(node) if node.cluster == cluster => node.clone(),
             slot => {
-                slot.insert(Arc::new(build(&config, cluster, &told, clock.clone(), metrics.clone())?)).clone()
+                let log = open_log(&cluster, &told.kafka)?;
+                slot.insert(Arc::new(build(&parts, log, cluster, clock.clone()))).clone()
             }
         };
         info!(worker_id = %lease.worker_id, cluster = %node.cluster.name, "registered");
         readiness.fine(COORDINATOR);
-        let session = Session::new(coordinators.clone(), clock.clone(), node, lease, registered_at, ttl);
+        let (coordinators, host) = (parts.coordinators.clone(), parts.host.clone());
+        let session = Session::new(coordinators, host, clock.clone(), node, lease, registered_at, ttl);
         session.run(shutdown.clone()).await;
         if shutdown.is_cancelled() {
             return Ok(());
@@ -126,38 +194,26 @@ async fn work(
     }
 }
 
-fn build(
-    config: &Config,
-    cluster: Cluster,
-    told: &v1::Cluster,
-    clock: Arc<Clock>,
-    metrics: WorkerMetrics,
-) -> Result<Node<Librdkafka>, StartError> {
-    let log = Librdkafka::new(Settings {
-        bootstrap: config.kafka.clone().unwrap_or_else(|| told.kafka.clone()),
+fn open_log(config: &Config, cluster: &Cluster, kafka: &str) -> Result<Librdkafka, ksched_kafka::Error> {
+    Librdkafka::new(Settings {
+        bootstrap: config.kafka.clone().unwrap_or_else(|| kafka.to_owned()),
         group: cluster.group(),
         client_id: config.name.clone(),
         properties: config.kafka_properties.clone(),
-    })?;
-    Ok(node(log, config, cluster, clock, metrics))
+    })
 }
 
-fn node<L: Log + Clone>(
-    log: L,
-    config: &Config,
-    cluster: Cluster,
-    clock: Arc<Clock>,
-    metrics: WorkerMetrics,
-) -> Node<L> {
+fn build<L: Log + Clone, C>(parts: &Parts<C>, log: L, cluster: Cluster, clock: Arc<Clock>) -> Node<L> {
     Node {
         targets: Arc::new(Targets::new(log.clone())),
         log,
         cluster,
+        host: parts.host.clone(),
         clock,
-        metrics,
-        memory: Arc::new(Budget::new(config.memory_limit)),
-        intake: config.intake.clone(),
-        origin: rand::random(),
+        metrics: parts.metrics.clone(),
+        memory: Arc::new(Budget::new(parts.memory_limit)),
+        intake: parts.intake.clone(),
+        origin: parts.origin,
     }
 }
 

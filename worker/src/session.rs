@@ -1,26 +1,22 @@
 //! The worker's lease and its jobs: registers, keeps the lease, takes jobs,
 //! gives them back.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, OptionFuture};
-use ksched_core::clock::Standing;
+use ksched_core::{clock::Standing, host::Host};
 use ksched_proto::v1;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    clock::{Clock, wall_ms},
-    coordinator::{Coordinators, Error},
+    clock::Clock,
+    coordinator::{Coordinator, Error},
     job::{Confirm, Control, Ended, Lease, Outcome, spawn},
 };
 
@@ -54,7 +50,7 @@ impl Farewell {
         }
     }
 
-    async fn say(&self, coordinators: &Coordinators) -> Result<(), Error> {
+    async fn say(&self, coordinators: &impl Coordinator) -> Result<(), Error> {
         match self {
             Self::Complete(request) => coordinators.complete(request.clone()).await,
             Self::Release(request) => coordinators.release(request.clone()).await,
@@ -68,14 +64,15 @@ struct Held {
 }
 
 /// One registration: from RegisterWorker until the lease is gone or the worker stops.
-pub(crate) struct Session<R> {
-    coordinators: Arc<Coordinators>,
+pub(crate) struct Session<R, C> {
+    coordinators: Arc<C>,
+    host: Arc<dyn Host>,
     clock: Arc<Clock>,
     runner: Arc<R>,
     lease: v1::WorkerLease,
     ttl: Duration,
     lasting: Arc<Lease>,
-    held: HashMap<Arc<str>, Held>,
+    held: BTreeMap<Arc<str>, Held>,
     /// Completions and releases on their way, and the jobs they are about: until
     /// they are heard those count as held, or they would be handed to us again.
     farewells: JoinSet<Vec<v1::HeldJob>>,
@@ -90,10 +87,11 @@ pub(crate) struct Session<R> {
 type Heartbeat = BoxFuture<'static, (Instant, Result<v1::HeartbeatResponse, Error>)>;
 type Acquire = BoxFuture<'static, Result<v1::AcquireJobsResponse, Error>>;
 
-impl<R: Runner> Session<R> {
+impl<R: Runner, C: Coordinator> Session<R, C> {
     /// A lease asked for at `registered_at`.
     pub(crate) fn new(
-        coordinators: Arc<Coordinators>,
+        coordinators: Arc<C>,
+        host: Arc<dyn Host>,
         clock: Arc<Clock>,
         runner: Arc<R>,
         lease: v1::WorkerLease,
@@ -103,12 +101,13 @@ impl<R: Runner> Session<R> {
         let lasting = Arc::new(Lease::new(registered_at, ttl));
         Self {
             coordinators,
+            host,
             clock,
             runner,
             lease,
             ttl,
             lasting,
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             farewells: JoinSet::new(),
             parting: Vec::new(),
             ends: mpsc::channel(1024),
@@ -131,7 +130,9 @@ impl<R: Runner> Session<R> {
             if acquire.is_none() && self.clock.now_ms().is_some() {
                 acquire = Some(self.acquire());
             }
+            // In this order, so that a run can be repeated; none can starve the others for long.
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return self.leave().await,
                 _ = beat.tick() => {
                     if heartbeat.is_none() {
@@ -193,7 +194,7 @@ impl<R: Runner> Session<R> {
         self.asked_before.append(&mut self.asked);
         let request = v1::HeartbeatRequest {
             lease: Some(self.lease.clone()),
-            worker_time: Some(timestamp(wall_ms())),
+            worker_time: Some(timestamp(self.clock.wall_ms())),
             held: self.held_jobs(),
         };
         let coordinators = self.coordinators.clone();
@@ -253,7 +254,7 @@ impl<R: Runner> Session<R> {
         let peer_ms = time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000;
         if self.clock.hear(sent, peer_ms) == Standing::Doubtful {
             error!(
-                own_ms = wall_ms(),
+                own_ms = self.clock.wall_ms(),
                 coordinator_ms = peer_ms,
                 "clock differs too much from the coordinator's: giving the jobs up"
             );
@@ -295,7 +296,8 @@ impl<R: Runner> Session<R> {
             return self.release(v1::HeldJob { name: job.name, fence: job.fence });
         }
         info!(job = %name, fence = job.fence, "job begins");
-        let control = Control::new(name.clone(), job.fence, self.lasting.clone(), self.confirms.0.clone());
+        let (lasting, confirms) = (self.lasting.clone(), self.confirms.0.clone());
+        let control = Control::new(name.clone(), job.fence, lasting, confirms, self.host.clone());
         let (runner, task) = (self.runner.clone(), job.clone());
         if let Err(reason) = spawn(control.clone(), self.ends.0.clone(), move |c| runner.run(&task, c)) {
             error!(job = %name, %reason, "no thread for the job: giving it back");
@@ -354,7 +356,7 @@ impl<R: Runner> Session<R> {
         self.farewells.spawn(async move {
             let mut said = false;
             loop {
-                match farewell.say(&coordinators).await {
+                match farewell.say(&*coordinators).await {
                     Ok(()) | Err(Error::LeaseGone(_)) => return jobs,
                     // It may have been heard the first time.
                     Err(Error::NotHeld(reason)) => {

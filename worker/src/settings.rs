@@ -64,7 +64,10 @@ pub const SETTINGS: &[Setting] = &[
         "zone of the earlier system's time header, such as Europe/Berlin; this machine's if not set",
     ),
     settings::LOG_FORMAT,
-    settings::LOG_FILTER,
+    Setting {
+        help: "which log lines are written: info, or ksched_worker=debug,info",
+        ..settings::LOG_FILTER
+    },
 ];
 
 /// A lane needs room for a batch or two.
@@ -113,6 +116,9 @@ impl Config {
         });
         given.put("log.format", &mut config.log_format, str::parse);
         given.put("log.filter", &mut config.log_filter, |t| logging::check(t).map(|_| t.to_owned()));
+        if let Err(why) = config.exposure.check(&config.http) {
+            given.mistake(format_args!("http: {why}"));
+        }
         config.kafka_properties = given.kafka_properties();
         given.finish().map(|()| config)
     }
@@ -171,5 +177,12 @@ mod tests {
         let Mistakes(mistakes) =
             read(&["--memory-limit", "1MiB", "--compat-zone", "CET/1", "--http", "x"]).unwrap_err();
         assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+    }
+
+    #[test]
+    fn a_door_in_the_open_is_a_mistake_unless_insecure_says_so() {
+        let Mistakes(mistakes) = read(&["--http", "0.0.0.0:8001"]).unwrap_err();
+        assert!(mistakes[0].starts_with("http: ") && mistakes[0].contains("--insecure"), "{mistakes:?}");
+        assert!(read(&["--http", "0.0.0.0:8001", "--insecure"]).is_ok());
     }
 }

@@ -5,14 +5,11 @@
 //! whole batch for one record too large, so each record is judged before it is
 //! produced, by facts that are at most some seconds old.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ksched_kafka::{Error, Log, TopicInfo};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// How long a topic's facts are believed.
 const FRESH: Duration = Duration::from_secs(5);

@@ -188,6 +188,8 @@ mod tests {
             crate::verify::verify(&[], &[], crate::verify::Bounds { clock_ms: 0, late_ms: None });
         let run = RunId { seed: 9, start_ms: 1 };
         let report = Report::of(Outline { run, topic: "t", span_s: 0.0, foreign: 0 }, verification);
+        let table = report.table();
+        assert!(table.ends_with("0 of 0 delivered; NOT VALID: nothing was read\n"), "{table}");
         let json = serde_json::to_value(&report).expect("serialises");
         for key in [
             "valid",

@@ -4,7 +4,7 @@ use super::Report;
 use crate::{table::columns, verify::Percentiles};
 
 impl Report {
-    /// Counts, then lateness.
+    /// Counts, lateness, how fast it went, and in one sentence what that comes to.
     pub fn table(&self) -> String {
         let v = self.verification();
         let counts = [
@@ -21,17 +21,30 @@ impl Report {
             ("corrupted", v.corrupted),
             ("invented", v.invented),
         ];
-        let mut rows: Vec<_> = counts.map(|(what, count)| [what.to_owned(), count.to_string()]).into();
-        rows.push(["delivered a second".to_owned(), format!("{:.0}", self.rate_per_s)]);
-        if self.accepted_per_s > 0.0 {
-            rows.push(["accepted a second".to_owned(), format!("{:.0}", self.accepted_per_s)]);
-        }
-        rows.push(["run".to_owned(), self.run.clone()]);
-        rows.push(["valid".to_owned(), if self.valid { "yes" } else { "no" }.to_owned()]);
-        let counts = columns(["MESSAGES", ""], &rows);
+        let counts = counts.map(|(what, count)| [what.to_owned(), count.to_string()]);
+        let counts = columns(["MESSAGES", ""], &counts);
         let lateness = [("visible", v.visible_ms), ("append", v.append_ms)];
         let rows: Vec<_> = lateness.into_iter().filter_map(|(what, p)| Some(row(what, &p?))).collect();
-        counts + "\n" + &columns(["LATENESS, MS", "P50", "P90", "P99", "P99.9", "MAX"], &rows)
+        let lateness = columns(["LATENESS, MS", "P50", "P90", "P99", "P99.9", "MAX"], &rows);
+        let mut rows = vec![["delivered per second".to_owned(), format!("{:.0}", self.rate_per_s)]];
+        if self.accepted_per_s > 0.0 {
+            rows.push(["accepted per second".to_owned(), format!("{:.0}", self.accepted_per_s)]);
+        }
+        let pace = columns(["RUN", &self.run], &rows);
+        [counts, lateness, pace, self.conclusion() + "\n"].join("\n")
+    }
+
+    /// What the run comes to.
+    fn conclusion(&self) -> String {
+        let v = self.verification();
+        let problems = self.problems.join(", ");
+        if !self.valid {
+            format!("{} of {} delivered; NOT VALID: {problems}", v.delivered, v.planned)
+        } else if v.delivered == 0 {
+            format!("{} of {} scheduled, delivery not looked at: OK", v.acknowledged, v.planned)
+        } else {
+            format!("{} of {} delivered exactly once, none early: OK", v.delivered, v.planned)
+        }
     }
 }
 

@@ -10,10 +10,13 @@ use ksched_client::{
 };
 
 use crate::{
-    connection::{KafkaArguments, ServerArguments},
+    connection::{KafkaArguments, ServerArguments, patiently},
     output::{self, Failure, Format},
     plan::{PlanArguments, span},
 };
+
+/// How often a line tells of the progress where there is no terminal to draw on.
+const LINE_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -38,6 +41,7 @@ pub(crate) struct Arguments {
     server: ServerArguments,
     #[command(flatten)]
     kafka: KafkaArguments,
+    /// How the report is printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Format,
 }
@@ -45,9 +49,12 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let client = arguments.server.client()?;
-    let log = arguments.kafka.connect(&arguments.server).await?;
+    let (log, address) = arguments.kafka.connect(&arguments.server).await?;
     let intake_topic = match arguments.door {
-        Door::Intake => client.cluster().await?.cluster.unwrap_or_default().intake_topic,
+        Door::Intake => {
+            let found = arguments.server.ask(|client| async move { client.cluster().await }).await?;
+            found.cluster.unwrap_or_default().intake_topic
+        }
         Door::Unary | Door::Batch | Door::Stream => String::new(),
     };
     let options = Options {
@@ -61,39 +68,63 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let (topic, partitions, admin) = (options.topic.clone(), arguments.partitions, Arc::clone(&log));
     let made = tokio::task::spawn_blocking(move || kafka::make_target(&admin, &topic, partitions));
-    made.await.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
+    let made = patiently(&format!("no answer from Kafka at {address} yet"), made).await;
+    made.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
     output::note(&format!("seed {seed}"));
-    let bar = bar(options.shape.count);
-    let report = Box::pin(bench::run(options, client, log, |progress| show(&bar, progress))).await;
-    bar.finish_and_clear();
+    let mut watcher = Watcher::new(options.shape.count);
+    let report = Box::pin(bench::run(options, client, log, |progress| watcher.show(progress))).await;
+    watcher.finish();
     conclude(&report?, arguments.output)
 }
 
-/// Drawn on a terminal only.
-fn bar(count: u64) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(count), target);
-    if let Ok(style) = ProgressStyle::with_template("{elapsed} [{bar:30}] {pos}/{len} delivered  {msg}") {
-        bar.set_style(style);
-    }
-    bar
+/// Shows on stderr how far a run is: a bar on a terminal, elsewhere a line now and then.
+enum Watcher {
+    Bar(ProgressBar),
+    Lines { last: Duration },
 }
 
-fn show(bar: &ProgressBar, progress: &Progress) {
-    bar.set_position(progress.delivered);
+impl Watcher {
+    fn new(count: u64) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self::Lines { last: Duration::ZERO };
+        }
+        let bar = ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{elapsed} [{bar:30}] {pos}/{len} delivered  {msg}") {
+            bar.set_style(style);
+        }
+        Self::Bar(bar)
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        match self {
+            Self::Bar(bar) => {
+                bar.set_position(progress.delivered);
+                bar.set_message(told(progress));
+            }
+            Self::Lines { last } if progress.elapsed >= *last + LINE_EVERY => {
+                *last = progress.elapsed;
+                let Progress { elapsed, delivered, planned, .. } = progress;
+                let (seconds, told) = (elapsed.as_secs(), told(progress));
+                output::note(&format!("{seconds:>3} s  {delivered} of {planned} delivered  {told}"));
+            }
+            Self::Lines { .. } => {}
+        }
+    }
+
+    fn finish(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn told(progress: &Progress) -> String {
     let Progress { sent, acknowledged, visible_ms, .. } = progress;
-    bar.set_message(if visible_ms.p50.is_finite() {
-        format!(
-            "sent {sent}, acknowledged {acknowledged}, p50 {:.1} p99 {:.1} ms",
-            visible_ms.p50, visible_ms.p99
-        )
-    } else {
-        format!("sent {sent}, acknowledged {acknowledged}")
-    });
+    let lateness = match visible_ms.p50.is_finite() {
+        true => format!(", p50 {:.1} p99 {:.1} ms", visible_ms.p50, visible_ms.p99),
+        false => String::new(),
+    };
+    format!("sent {sent}, acknowledged {acknowledged}{lateness}")
 }
 
 /// Prints a report; whether it is valid is the exit code.
@@ -102,8 +133,10 @@ pub(crate) fn conclude(report: &Report, format: Format) -> Result<(), Failure> {
         Format::Json => output::json(report)?,
         Format::Table => output::write(report.table().as_bytes())?,
     }
-    for problem in &report.problems {
-        output::note(&format!("not valid: {problem}"));
+    if format == Format::Json {
+        for problem in &report.problems {
+            output::note(&format!("not valid: {problem}"));
+        }
     }
     if report.valid { Ok(()) } else { Err(Failure::Verification) }
 }

@@ -1,6 +1,9 @@
 //! `workers` and `jobs`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use clap::Args;
+use ksched_core::jobs::JobName;
 use ksched_proto::v1;
 use serde::Serialize;
 
@@ -13,6 +16,7 @@ use crate::{
 pub(crate) struct Arguments {
     #[command(flatten)]
     server: ServerArguments,
+    /// How the list is printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Format,
 }
@@ -37,20 +41,20 @@ struct Job {
 }
 
 pub(crate) async fn workers(arguments: Arguments) -> Result<(), Failure> {
-    let found = arguments.server.client()?.workers().await?;
+    let found = arguments.server.ask(|client| async move { client.workers().await }).await?;
     let workers: Vec<_> = found.into_iter().map(Worker::from).collect();
     if arguments.output == Format::Json {
         return output::json(&workers);
     }
     let rows: Vec<_> = workers
         .into_iter()
-        .map(|w| [w.name, w.worker_id, w.version, w.registered_time, w.jobs.join(",")])
+        .map(|w| [w.name, w.worker_id, w.version, w.registered_time, summary(&w.jobs)])
         .collect();
     output::table(["WORKER", "ID", "VERSION", "REGISTERED", "JOBS"], &rows)
 }
 
 pub(crate) async fn jobs(arguments: Arguments) -> Result<(), Failure> {
-    let found = arguments.server.client()?.jobs().await?;
+    let found = arguments.server.ask(|client| async move { client.jobs().await }).await?;
     let jobs: Vec<_> = found.into_iter().map(Job::from).collect();
     if arguments.output == Format::Json {
         return output::json(&jobs);
@@ -63,6 +67,46 @@ pub(crate) async fn jobs(arguments: Arguments) -> Result<(), Failure> {
         })
         .collect();
     output::table(["JOB", "KIND", "WORKER", "FENCE"], &rows)
+}
+
+/// Jobs by kind: numbered ones as ranges, drains (whose partitions say nothing to
+/// people) as a count.
+fn summary(jobs: &[String]) -> String {
+    let mut drains = 0;
+    let mut kinds: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    let mut others = Vec::new();
+    for job in jobs {
+        match job.parse() {
+            Ok(JobName::Lane(lane)) => kinds.entry("lane").or_default().extend([u32::from(lane)]),
+            Ok(JobName::Intake { partition, .. }) => {
+                kinds.entry("intake").or_default().extend([partition.unsigned_abs()]);
+            }
+            Ok(JobName::Drain { .. }) => drains += 1,
+            // Of a newer coordinator.
+            Err(_) => others.push(job.clone()),
+        }
+    }
+    let mut parts: Vec<_> = kinds.iter().rev().map(|(kind, ns)| format!("{kind}/{}", ranges(ns))).collect();
+    if drains > 0 {
+        parts.push(format!("{drains} drain{}", if drains == 1 { "" } else { "s" }));
+    }
+    parts.extend(others);
+    if parts.is_empty() { "-".to_owned() } else { parts.join(" ") }
+}
+
+/// `0-1,3,5-7`.
+fn ranges(numbers: &BTreeSet<u32>) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let text = runs
+        .into_iter()
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+    text.collect::<Vec<_>>().join(",")
 }
 
 impl From<v1::Worker> for Worker {
@@ -88,5 +132,20 @@ impl From<v1::JobState> for Job {
             v1::JobKind::Unspecified => "unknown",
         };
         Self { name: job.name, kind, worker: state.worker_name, worker_id: state.worker_id, fence: job.fence }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_summed_up_by_kind() {
+        let jobs = |names: &[&str]| summary(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        let some = ["intake/S/0", "intake/S/2", "intake/S/1", "lane/3", "lane/0", "lane/1", "new/1"];
+        assert_eq!(jobs(&some), "lane/0-1,3 intake/0-2 new/1");
+        assert_eq!(jobs(&["drain/ksched.wheel.1/17", "drain/ksched.wheel.1/3"]), "2 drains");
+        assert_eq!(jobs(&["lane/10", "lane/9", "drain/ksched.wheel.1/3"]), "lane/9-10 1 drain");
+        assert_eq!(jobs(&[]), "-");
     }
 }

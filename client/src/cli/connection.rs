@@ -1,12 +1,18 @@
 //! The options that say where the coordinators and Kafka are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use clap::Args;
-use ksched_client::{Client, Settings, kafka};
+use ksched_client::{Client, Error, Settings, kafka};
 use ksched_kafka::Librdkafka;
 
-use crate::output::Failure;
+use crate::output::{self, Failure};
+
+/// Somebody waits for the answer to a single question: not as long as a program's
+/// client would be patient, but longer than a coordinator needs to start again.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// After so long without an answer it is told what is waited for.
+const TELL_AFTER: Duration = Duration::from_millis(1_500);
 
 #[derive(Debug, Args)]
 pub(crate) struct ServerArguments {
@@ -32,16 +38,71 @@ pub(crate) struct KafkaArguments {
 }
 
 impl ServerArguments {
+    /// A client that outlasts a coordinator's restart, for runs of some length.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         Ok(Client::connect(&self.server, Settings::default())?)
     }
+
+    /// Asks one thing, and says so if the answer does not come at once.
+    pub(crate) async fn ask<T, F>(&self, ask: impl FnOnce(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let settings = Settings { deadline: GIVE_UP_AFTER, ..Settings::default() };
+        let client = Client::connect(&self.server, settings)?;
+        let waiting = format!(
+            "no answer from {} yet; trying for {} s in all",
+            self.server.join(", "),
+            GIVE_UP_AFTER.as_secs()
+        );
+        patiently(&waiting, ask(client)).await.map_err(|error| match error.is_unreachable() {
+            true => {
+                Failure::MayPass(format!("{error}; is a coordinator there? --server HOST:PORT names another"))
+            }
+            false => error.into(),
+        })
+    }
+
+    /// Fails if no coordinator answers: before a run, so that it does not begin with a
+    /// long silence.
+    pub(crate) async fn reach(&self) -> Result<(), Failure> {
+        let reached = self.ask(|client| async move {
+            match client.cluster().await {
+                Err(error) if error.is_retryable() => Err(error),
+                // Whatever it says, it is there.
+                _ => Ok(()),
+            }
+        });
+        reached.await
+    }
+}
+
+/// Waits, and after a while tells on stderr for what.
+pub(crate) async fn patiently<T>(waiting: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(TELL_AFTER) => output::note(waiting),
+    }
+    work.await
 }
 
 impl KafkaArguments {
-    pub(crate) async fn connect(&self, server: &ServerArguments) -> Result<Arc<Librdkafka>, Failure> {
+    /// The way to Kafka, and the address it goes to.
+    pub(crate) async fn connect(
+        &self,
+        server: &ServerArguments,
+    ) -> Result<(Arc<Librdkafka>, String), Failure> {
         let address = match &self.kafka {
             Some(address) => address.clone(),
-            None => server.client()?.cluster().await?.cluster.unwrap_or_default().kafka,
+            None => {
+                server
+                    .ask(|client| async move { client.cluster().await })
+                    .await?
+                    .cluster
+                    .unwrap_or_default()
+                    .kafka
+            }
         };
         if address.is_empty() {
             return Err(Failure::Refused(
@@ -49,7 +110,7 @@ impl KafkaArguments {
             ));
         }
         let properties: BTreeMap<_, _> = self.properties.iter().cloned().collect();
-        Ok(Arc::new(kafka::connect(&address, properties)?))
+        Ok((Arc::new(kafka::connect(&address, properties)?), address))
     }
 }
 

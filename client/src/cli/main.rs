@@ -41,7 +41,10 @@ enum Command {
     /// Judges an earlier run of bench by what is on the topic.
     Verify(verify::Arguments),
     /// Prints a completion script.
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {

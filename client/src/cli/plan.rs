@@ -11,16 +11,16 @@ use crate::output::Failure;
 #[derive(Debug, Args)]
 pub(crate) struct PlanArguments {
     /// Messages a second.
-    #[arg(long, default_value_t = 1000.0)]
+    #[arg(long, default_value_t = 1000.0, allow_negative_numbers = true)]
     rate: f64,
     /// Messages in all.
-    #[arg(long, conflicts_with = "duration")]
+    #[arg(long, conflicts_with = "duration", allow_negative_numbers = true, value_parser = count)]
     count: Option<u64>,
     /// How long messages are sent, at the rate.
     #[arg(long, default_value = "10s", value_parser = span)]
     duration: Duration,
     /// From sending to due time: uniform between the two, or always the one.
-    #[arg(long, value_name = "A..B", default_value = "0s..10s", value_parser = delays)]
+    #[arg(long, value_name = "A..B", default_value = "0s..10s", value_parser = delays, allow_hyphen_values = true)]
     delays: RangeInclusive<i64>,
     /// Bytes of each value.
     #[arg(long, default_value_t = 200)]
@@ -69,6 +69,14 @@ impl PlanArguments {
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let ms = time::parse_delay(text).map_err(|error| error.to_string())?;
     Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
+/// A number of messages; one below 0 is read, to be refused by what is wrong with it.
+pub(crate) fn count(text: &str) -> Result<u64, String> {
+    if text.starts_with('-') {
+        return Err("is negative".to_owned());
+    }
+    text.parse().map_err(|_| "a whole number is expected".to_owned())
 }
 
 fn delays(text: &str) -> Result<RangeInclusive<i64>, String> {

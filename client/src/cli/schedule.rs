@@ -33,38 +33,42 @@ pub(crate) struct Arguments {
     /// Reads the value from a file, byte for byte.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Makes each line of the file or of stdin a message of its own.
+    /// Makes each line of the file or of stdin a message of its own. With a --key they
+    /// are delivered in their order; without one, those due at the same time in any.
     #[arg(long)]
     lines: bool,
     /// Target topic.
     #[arg(long)]
     topic: String,
     /// Target partition; by the key's hash if absent.
-    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
+    /// Key of the message: those of one key keep their order.
     #[arg(long)]
     key: Option<String>,
     /// A header; may be repeated, names as well.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     /// Due so long from now: 90s, 1h30m, PT15M.
-    #[arg(long, group = "when", value_parser = span)]
+    #[arg(long, group = "when", value_parser = span, allow_hyphen_values = true)]
     delay: Option<Duration>,
     /// Due at: RFC 3339, epoch milliseconds, or `tomorrow 09:00 Europe/Berlin`.
-    #[arg(long, group = "when", value_parser = crate::plan::at)]
+    #[arg(long, group = "when", value_parser = crate::plan::at, allow_hyphen_values = true)]
     at: Option<i64>,
     /// Repeats with the same id within ten minutes schedule once.
     #[arg(long, conflicts_with = "lines")]
     request_id: Option<String>,
     #[command(flatten)]
     server: ServerArguments,
+    /// How ids and due times are printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Format,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let client = arguments.server.client()?;
     if arguments.lines {
+        arguments.server.reach().await?;
+        let client = arguments.server.client()?;
         return lines(arguments, &client).await;
     }
     let value = match (&arguments.payload, &arguments.file) {
@@ -80,7 +84,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(id) = &arguments.request_id {
         message = message.request_id(id);
     }
-    print(&client.schedule(message).await?, arguments.output)
+    let scheduled = arguments.server.ask(|client| async move { client.schedule(message).await }).await?;
+    print(&scheduled, arguments.output)
 }
 
 async fn lines(arguments: Arguments, client: &ksched_client::Client) -> Result<(), Failure> {

@@ -1,19 +1,23 @@
 //! `tail`: a topic's records as they come.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{convert::Infallible, ops::ControlFlow, sync::Arc, time::Duration};
 
 use clap::Args;
 use ksched_client::reader::{Received, Since, TopicReader, Until};
 use ksched_core::message::Content;
+use ksched_kafka::{Error, Librdkafka, Log as _};
 use serde::Serialize;
 
 use crate::{
-    connection::{KafkaArguments, ServerArguments},
+    connection::{KafkaArguments, ServerArguments, patiently},
     output::{self, Failure, Format},
 };
 
-/// Characters of key and value that the table shows.
-const PREVIEW: usize = 32;
+/// Characters of key and of value that the table shows.
+const KEY: usize = 16;
+const VALUE: usize = 32;
+/// How often it is looked whether Kafka is there.
+const LOOK_FOR_KAFKA: Duration = Duration::from_secs(5);
 /// How often it is looked whether reading has ended by itself.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -25,12 +29,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     from_start: bool,
     /// Ends after so many records.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = crate::plan::count)]
     count: Option<u64>,
     #[command(flatten)]
     server: ServerArguments,
     #[command(flatten)]
     kafka: KafkaArguments,
+    /// How records are printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Format,
 }
@@ -50,7 +55,7 @@ struct Line {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let log = arguments.kafka.connect(&arguments.server).await?;
+    let (log, address) = arguments.kafka.connect(&arguments.server).await?;
     let (since, topic, format) = (
         if arguments.from_start { Since::Start } else { Since::End },
         arguments.topic.clone(),
@@ -60,6 +65,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let mut left = arguments.count;
+    let watched = Arc::clone(&log);
     let started = tokio::task::spawn_blocking(move || {
         TopicReader::start(log, &topic, since, Until::Stopped, move |received| {
             if print(&received, since, format).is_err() {
@@ -74,18 +80,42 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
             ControlFlow::Continue(())
         })
     });
-    let reader = started.await.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
+    let started = patiently(&format!("no answer from Kafka at {address} yet"), started).await;
+    let reader = started.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
     if format == Format::Table {
-        output::note("PARTITION/OFFSET  KEY  VALUE  DUE  APPEND LATE  VISIBLE LATE  HOPS");
+        output::note(&row(["PART/OFFSET", "KEY", "VALUE", "DUE", "APPEND LATE", "VISIBLE LATE", "HOPS"]));
     }
+    let mut watch = std::pin::pin!(watch(watched, &arguments.topic, &address));
     while !reader.is_finished() {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => break,
             () = tokio::time::sleep(LOOK) => {}
+            never = &mut watch => match never {},
         }
     }
     let stopped = tokio::task::spawn_blocking(move || reader.stop());
     Ok(stopped.await.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??)
+}
+
+/// Tells when Kafka goes and comes: the reader waits for it without a word.
+async fn watch(log: Arc<Librdkafka>, topic: &str, address: &str) -> Infallible {
+    let mut is_away = false;
+    loop {
+        tokio::time::sleep(LOOK_FOR_KAFKA).await;
+        let (log, topic) = (Arc::clone(&log), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || log.topic(&topic)).await;
+        match asked {
+            Ok(Err(Error::Unavailable(why))) if !is_away => {
+                output::note(&format!("no answer from Kafka at {address}: {why}; waiting for it"));
+                is_away = true;
+            }
+            Ok(Ok(_)) if is_away => {
+                output::note(&format!("Kafka at {address} is back"));
+                is_away = false;
+            }
+            _ => {}
+        }
+    }
 }
 
 fn print(received: &Received, since: Since, format: Format) -> Result<(), Failure> {
@@ -93,18 +123,34 @@ fn print(received: &Received, since: Since, format: Format) -> Result<(), Failur
     if format == Format::Json {
         return output::json(&line);
     }
-    let ms = |value: Option<String>| value.map_or_else(|| "-".to_owned(), |v| format!("{v} ms"));
-    output::line(&format!(
-        "{}/{}  {}  {}  {}  {}  {}  {}",
-        line.partition,
-        line.offset,
-        preview(line.key.as_deref()),
-        preview(line.value.as_deref()),
+    let late = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), lateness);
+    output::line(&row([
+        &format!("{}/{}", line.partition, line.offset),
+        &preview(line.key.as_deref(), KEY),
+        &preview(line.value.as_deref(), VALUE),
         line.due_time.as_deref().unwrap_or("-"),
-        ms(line.append_late_ms.map(|v| v.to_string())),
-        ms(line.visible_late_ms.map(|v| format!("{v:.1}"))),
-        line.hops.map_or_else(|| "-".to_owned(), |hops| hops.to_string()),
-    ))
+        &late(line.append_late_ms.map(|ms| ms as f64)),
+        &late(line.visible_late_ms),
+        &line.hops.map_or_else(|| "-".to_owned(), |hops| hops.to_string()),
+    ]))
+}
+
+/// One row of the table. Widths are fixed: the rows to come are not known.
+fn row([place, key, value, due, append, visible, hops]: [&str; 7]) -> String {
+    format!("{place:<11}  {key:<KEY$}  {value:<VALUE$}  {due:<24}  {append:>11}  {visible:>12}  {hops:>4}")
+}
+
+/// In ms as long as that can be read at a glance. What was due long before it was
+/// scheduled is not late by anybody's fault: its lateness only tells how old it is.
+fn lateness(ms: f64) -> String {
+    const UNITS: [(f64, &str); 4] =
+        [(31_557_600_000.0, "years"), (86_400_000.0, "days"), (3_600_000.0, "h"), (60_000.0, "min")];
+    if ms.abs() < 100_000.0 {
+        return format!("{ms:.1} ms");
+    }
+    let (unit_ms, unit) =
+        UNITS.into_iter().find(|(unit_ms, _)| ms.abs() >= 2.0 * unit_ms).unwrap_or(UNITS[3]);
+    format!("{:.0} {unit}", ms / unit_ms)
 }
 
 impl Line {
@@ -138,13 +184,40 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The beginning, on one line; `null` for none.
-fn preview(text: Option<&str>) -> String {
+/// The beginning, on one line, in at most so many characters; `null` for none.
+fn preview(text: Option<&str>, most: usize) -> String {
     let Some(text) = text else { return "null".to_owned() };
-    let mut short: String =
-        text.chars().take(PREVIEW).map(|c| if c.is_control() { '·' } else { c }).collect();
-    if text.chars().nth(PREVIEW).is_some() {
-        short.push('…');
+    let fits = text.chars().nth(most).is_none();
+    let shown = if fits { most } else { most - 1 };
+    let short = text.chars().take(shown).map(|c| if c.is_control() { '·' } else { c });
+    short.chain((!fits).then_some('…')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_line_up_under_the_heading() {
+        let heading = row(["PART/OFFSET", "KEY", "VALUE", "DUE", "APPEND LATE", "VISIBLE LATE", "HOPS"]);
+        let (key, value) = (preview(Some(&"k".repeat(99)), KEY), preview(Some(&"v".repeat(99)), VALUE));
+        let late = [lateness(1.0), lateness(99_999.9), lateness(150e9)];
+        for late in late {
+            let row = row(["3/1234567", &key, &value, "2026-11-18T11:06:40.250Z", &late, "-", "0"]);
+            assert_eq!(row.chars().count(), heading.chars().count(), "\n{heading}\n{row}");
+        }
     }
-    short
+
+    #[test]
+    fn lateness_is_in_ms_until_that_cannot_be_read() {
+        let told = [-0.4, 12.34, 99_999.0, 100_000.0, 130_000.0, 10e6, 180e6, 158e9].map(lateness);
+        assert_eq!(told, ["-0.4 ms", "12.3 ms", "99999.0 ms", "2 min", "2 min", "3 h", "2 days", "5 years"]);
+    }
+
+    #[test]
+    fn previews_are_cut_with_a_mark() {
+        assert_eq!(preview(None, 4), "null");
+        assert_eq!(preview(Some("abcd"), 4), "abcd");
+        assert_eq!(preview(Some("a\ncde"), 4), "a·c…");
+    }
 }

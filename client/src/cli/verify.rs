@@ -30,12 +30,13 @@ pub(crate) struct Arguments {
     server: ServerArguments,
     #[command(flatten)]
     kafka: KafkaArguments,
+    /// How the report is printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Format,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let log = arguments.kafka.connect(&arguments.server).await?;
+    let (log, _) = arguments.kafka.connect(&arguments.server).await?;
     let check = Check {
         shape: arguments.plan.shape(arguments.seed)?,
         topic: arguments.plan.topic.clone(),

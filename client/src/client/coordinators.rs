@@ -19,7 +19,8 @@ const WINDOW_BYTES: u32 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Coordinators {
-    channels: Vec<Channel>,
+    /// `HOST:PORT` and the connection to it.
+    channels: Vec<(String, Channel)>,
     /// Goes up at each fail-over; the one in use is this modulo their number.
     turn: AtomicUsize,
 }
@@ -27,7 +28,8 @@ pub(crate) struct Coordinators {
 impl Coordinators {
     /// Connections are made when first used.
     pub(crate) fn new(addresses: &[String], settings: &Settings) -> Result<Self, Error> {
-        let channels = addresses.iter().map(|a| channel(a, settings)).collect::<Result<Vec<_>, _>>()?;
+        let channels = addresses.iter().map(|a| Ok((a.clone(), channel(a, settings)?)));
+        let channels = channels.collect::<Result<Vec<_>, Error>>()?;
         if channels.is_empty() {
             return Err(Error::Address(String::new()));
         }
@@ -37,7 +39,12 @@ impl Coordinators {
     /// The coordinator to use now, and the turn to name when it fails.
     pub(crate) fn current(&self) -> (usize, Channel) {
         let turn = self.turn.load(Ordering::Relaxed);
-        (turn, self.channels[turn % self.channels.len()].clone())
+        (turn, self.channels[turn % self.channels.len()].1.clone())
+    }
+
+    /// Where the coordinator of that turn is, `HOST:PORT`.
+    pub(crate) fn address(&self, turn: usize) -> &str {
+        &self.channels[turn % self.channels.len()].0
     }
 
     /// Goes on to the next one, unless another call has already.

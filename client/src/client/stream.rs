@@ -156,7 +156,7 @@ impl Courier {
             let (turn, channel) = self.coordinators.current();
             let failure = match Box::pin(self.session(channel)).await {
                 End::Finished => return,
-                End::Broken(failure) => failure,
+                End::Broken(failure) => failure.of(self.coordinators.address(turn)),
             };
             self.coordinators.failed(turn);
             broken_in_turn = if self.pending.answers() > unanswered_before { 1 } else { broken_in_turn + 1 };

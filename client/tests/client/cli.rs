@@ -19,10 +19,11 @@ pub(crate) fn run(arguments: &[impl AsRef<OsStr>]) -> Output {
 
 #[test]
 fn wrong_usage_exits_2() {
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 7] = [
         &[],
         &["no-such-command"],
         &["schedule", "payload"],
+        &["bench", "--count", "-5", "--kafka", "127.0.0.1:1"],
         &["bench", "--delays", "30s..1s", "--kafka", "127.0.0.1:1"],
         &["bench", "--door", "back", "--kafka", "127.0.0.1:1"],
         &["verify", "--topic", "t", "--kafka", "127.0.0.1:1"],
@@ -81,6 +82,39 @@ async fn each_line_is_a_message_in_its_order() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("line 2:"), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 3);
     assert_eq!(server.seen.lock().len(), 4, "an empty line is a message with an empty value");
+}
+
+#[test]
+fn a_negative_delay_is_read_as_one() {
+    let output = run(&["schedule", "--topic", "t", "--delay", "-5s", "payload"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("negative"), "{stderr}");
+}
+
+#[test]
+fn a_wrong_address_is_answered_with_the_form_that_is_wanted() {
+    for wrong in ["http://127.0.0.1:50051", "127.0.0.1", ":50051"] {
+        let output = run(&["workers", "--server", wrong]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("HOST:PORT") && stderr.contains(wrong), "{stderr}");
+    }
+}
+
+#[test]
+fn an_absent_coordinator_is_named_soon_and_given_up() {
+    // Bound and closed again: nothing listens there.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let begun = std::time::Instant::now();
+    let output = run(&["workers", "--server", &address.to_string()]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+    for told in
+        [format!("no answer from {address} yet"), format!("cannot reach {address}"), "--server".to_owned()]
+    {
+        assert!(stderr.contains(&told), "{told} in {stderr}");
+    }
 }
 
 #[test]

@@ -127,8 +127,8 @@ fn what_is_refused_says_why() {
         (record(&[TO, AT, ("ksched-id", "1")]), Rejected::NotBuilt("ksched-id")),
         (record(&[TO, AT, ("ksched-max-lateness", "1s")]), Rejected::NotBuilt("ksched-max-lateness")),
         (record(&[TO, AT, ("ksched-late-policy", "drop")]), Rejected::NotBuilt("ksched-late-policy")),
-        (record(&[TO, AT, ("ksched-x", "1")]), invalid("headers[0].name", Reason::HeaderNameReserved)),
-        (record(&[COMPAT_TO, ("ks", "1")]), invalid("headers[0].name", Reason::HeaderNameReserved)),
+        (record(&[TO, AT, ("ksched-x", "1")]), Rejected::Reserved("ksched-x".into())),
+        (record(&[COMPAT_TO, ("ks", "1")]), Rejected::Reserved("ks".into())),
         (record(&[("topic", "")]), invalid("topic", Reason::TopicMissing)),
         (record(&[("topic", "a b")]), invalid("topic", Reason::TopicIllegal)),
         (record(&[("topic", "SCHEDULED_MESSAGES")]), invalid("topic", Reason::TopicInternal)),
@@ -167,6 +167,12 @@ fn reasons_read_well() {
     let rejected = decode(&record(&[("topic", "ksched.due")]), None).unwrap_err();
     assert_eq!(rejected.to_string(), "topic is one of ksched's or Kafka's own topics");
     assert_eq!(rejected.code(), "TOPIC_INTERNAL");
+    let rejected = decode(&record(&[("topic", "orders"), ("__sm_job_id", "7")]), None).unwrap_err();
+    assert_eq!(
+        rejected.to_string(),
+        "header __sm_job_id is reserved: ks, ksched-… and __sm_… are ksched's own"
+    );
+    assert_eq!(rejected.code(), "HEADER_NAME_RESERVED");
 }
 
 #[test]

@@ -17,7 +17,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::marker::{Marker, MarkerId};
-use crate::message::Identity;
+use crate::{
+    message::Identity,
+    mutant::{self, Mutant},
+};
 
 /// A question to the lane's inlets: does a record of attempt number 1 (or 0) with
 /// this id stand in any of them, settled or not?
@@ -124,6 +127,9 @@ impl Memory {
     }
 
     pub(super) fn judge(&mut self, identity: &Identity, body_hash: u64) -> Judgement {
+        if mutant::is_on(Mutant::NoDedupe) {
+            return Judgement::New;
+        }
         match (identity, self.markers.get(&MarkerId::of(identity))) {
             (Identity::Attempt { .. }, Some(_)) => Judgement::Copy,
             (Identity::Attempt { number, .. }, None) if is_first(*number) => Judgement::New,

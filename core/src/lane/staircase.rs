@@ -20,7 +20,10 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::key::Key;
-use crate::envelope::{Reader, put_int};
+use crate::{
+    envelope::{Reader, put_int},
+    mutant::{self, Mutant},
+};
 
 /// Kafka's `offset.metadata.max.bytes`.
 pub const METADATA_LIMIT: usize = 4_096;
@@ -88,6 +91,9 @@ impl Staircase {
         let first = self.steps.partition_point(|s| s.end < next);
         if !self.steps.get(first).is_some_and(implied) {
             self.steps.insert(first, Step { key, end: next });
+            if mutant::is_on(Mutant::OneStep) {
+                self.steps.retain(|s| s.end == next);
+            }
         }
         self.len = self.bytes().len();
     }

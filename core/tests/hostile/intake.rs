@@ -183,17 +183,23 @@ const TABLE: &[(&str, Headers, Fate)] = &[
     (
         "our inner header",
         &[TO, AT, ("ks", "")],
-        Dead("HEADER_NAME_RESERVED", "headers[0].name is reserved: ks, ksched-… and __sm_… are ksched's own"),
+        Dead("HEADER_NAME_RESERVED", "header ks is reserved: ks, ksched-… and __sm_… are ksched's own"),
     ),
     (
         "a forged stamp",
         &[TO, AT, ("a", ""), ("__sm_job_id", "1")],
-        Dead("HEADER_NAME_RESERVED", "headers[1].name is reserved: ks, ksched-… and __sm_… are ksched's own"),
+        Dead(
+            "HEADER_NAME_RESERVED",
+            "header __sm_job_id is reserved: ks, ksched-… and __sm_… are ksched's own",
+        ),
     ),
     (
         "a word of the dialect that is none",
         &[TO, AT, ("ksched-deliver-to", "x")],
-        Dead("HEADER_NAME_RESERVED", "headers[0].name is reserved: ks, ksched-… and __sm_… are ksched's own"),
+        Dead(
+            "HEADER_NAME_RESERVED",
+            "header ksched-deliver-to is reserved: ks, ksched-… and __sm_… are ksched's own",
+        ),
     ),
     (
         "a header without a name",

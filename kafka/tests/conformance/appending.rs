@@ -8,13 +8,13 @@ use ksched_kafka::{
     append::{Append, Appender, Error, Limits},
 };
 
-use crate::bed::{Bed, read_all, text, unique, values, wait};
+use crate::bed::{Bed as _, Server, read_all, text, unique, values, wait};
 
 fn append_to(topic: &Arc<str>, partition: i32, value: &str) -> Append {
     Append { topic: Arc::clone(topic), partition, content: text(value), timestamp_ms: None }
 }
 
-pub(crate) fn every_record_gets_its_own_result(bed: &Bed) {
+pub(crate) fn every_record_gets_its_own_result(bed: &Server) {
     let (log, topic) =
         (bed.log(), bed.topic_with("append", 2, &[("message.timestamp.type", "LogAppendTime")]));
     let appender = Appender::new(&log, Limits::default()).unwrap();
@@ -43,14 +43,14 @@ pub(crate) fn every_record_gets_its_own_result(bed: &Bed) {
     assert_eq!(values(&read_all(&log, &topic, 1)), ["2", "dropped"]);
 }
 
-pub(crate) fn an_unknown_topic_is_refused(bed: &Bed) {
+pub(crate) fn an_unknown_topic_is_refused(bed: &Server) {
     let appender = Appender::new(&bed.log(), Limits::default()).unwrap();
     let nowhere: Arc<str> = unique("nowhere").into();
     let results = wait(appender.append_all(vec![append_to(&nowhere, 0, "x")]));
     assert_eq!(results, [Err(Error::NotAppended(RefusalReason::UnknownTarget))]);
 }
 
-pub(crate) fn too_much_in_flight_is_refused_at_once(bed: &Bed) {
+pub(crate) fn too_much_in_flight_is_refused_at_once(bed: &Server) {
     let (log, topic) = (bed.log(), bed.topic("overload", 1));
     let appender = Appender::new(&log, Limits { bytes: 1 << 20, records: 100 }).unwrap();
     let call = |count| appender.append_all((0..count).map(|_| append_to(&topic, 0, "x")).collect());

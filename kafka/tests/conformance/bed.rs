@@ -1,5 +1,7 @@
 //! Brokers to test on, and what tests are made of.
 
+mod memory;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -14,7 +16,7 @@ use std::{
 
 use ksched_core::message::{Content, Header};
 use ksched_kafka::{
-    Librdkafka, Log, Offset, Outgoing, Producer as _, Reader, Record, Settings, TopicPartition,
+    Error, Librdkafka, Log, Offset, Outgoing, Producer as _, Reader, Record, Settings, TopicPartition, topics,
 };
 use ksched_local::kafka as local;
 use rdkafka::{
@@ -23,34 +25,59 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 
+pub(crate) use self::memory::memory;
+
 /// Generous: two cores may be shared with a build.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A broker.
+/// A broker with a way to it: what most points need, whatever is behind it.
+pub(crate) trait Bed {
+    type Log: Log;
+
+    fn log_of(&self, group: &str) -> Self::Log;
+
+    /// A topic of its own, visible when this returns.
+    fn topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Arc<str>;
+
+    fn delete_topic(&self, name: &str);
+
+    fn delete_records(&self, before: &[(TopicPartition, i64)]) -> Result<(), Error>;
+
+    /// A log with a group of its own.
+    fn log(&self) -> Self::Log {
+        self.log_of(&unique("group"))
+    }
+
+    fn topic(&self, name: &str, partitions: i32) -> Arc<str> {
+        self.topic_with(name, partitions, &[])
+    }
+}
+
+/// A broker that speaks the protocol.
 #[derive(Debug)]
-pub(crate) struct Bed {
+pub(crate) struct Server {
     pub(crate) address: String,
     _kafka: Option<local::Kafka>,
 }
 
-pub(crate) fn embedded() -> &'static Bed {
-    static BED: OnceLock<Bed> = OnceLock::new();
+pub(crate) fn embedded() -> &'static Server {
+    static BED: OnceLock<Server> = OnceLock::new();
     BED.get_or_init(|| {
         let address = noida::kafka::spawn("127.0.0.1:0").unwrap();
-        Bed { address: address.to_string(), _kafka: None }
+        Server { address: address.to_string(), _kafka: None }
     })
 }
 
-pub(crate) fn real() -> &'static Bed {
-    static BED: OnceLock<Bed> = OnceLock::new();
+pub(crate) fn real() -> &'static Server {
+    static BED: OnceLock<Server> = OnceLock::new();
     BED.get_or_init(|| {
         if let Ok(address) = std::env::var("KSCHED_TEST_KAFKA") {
-            return Bed { address, _kafka: None };
+            return Server { address, _kafka: None };
         }
         let options =
             local::Options { auto_create_topics: local::AutoCreate::Off, ..local::Options::default() };
         let kafka = local::Kafka::start(&fresh_directory(), &options).unwrap();
-        Bed { address: kafka.address(), _kafka: Some(kafka) }
+        Server { address: kafka.address(), _kafka: Some(kafka) }
     })
 }
 
@@ -67,22 +94,14 @@ fn fresh_directory() -> std::path::PathBuf {
     base.join(format!("kafka-{}", process::id()))
 }
 
-impl Bed {
-    /// A log with a group of its own.
-    pub(crate) fn log(&self) -> Librdkafka {
-        self.log_of(&unique("group"))
-    }
+impl Bed for Server {
+    type Log = Librdkafka;
 
-    pub(crate) fn log_of(&self, group: &str) -> Librdkafka {
+    fn log_of(&self, group: &str) -> Librdkafka {
         log_at(&self.address, group)
     }
 
-    /// A topic of its own, visible when this returns.
-    pub(crate) fn topic(&self, name: &str, partitions: i32) -> Arc<str> {
-        self.topic_with(name, partitions, &[])
-    }
-
-    pub(crate) fn topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Arc<str> {
+    fn topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Arc<str> {
         let name = unique(name);
         create(&self.address, &name, partitions, settings);
         let log = self.log();
@@ -91,6 +110,15 @@ impl Bed {
             found && log.offsets(&partitions_of(&name, partitions), Offset::End).is_ok()
         });
         name.into()
+    }
+
+    fn delete_topic(&self, name: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        wait(admin(&self.address).delete_topics(&[name], &options)).unwrap()[0].as_ref().unwrap();
+    }
+
+    fn delete_records(&self, before: &[(TopicPartition, i64)]) -> Result<(), Error> {
+        topics::delete_records(&self.log(), before)
     }
 }
 
@@ -110,19 +138,14 @@ pub(crate) fn log_at(address: &str, group: &str) -> Librdkafka {
 }
 
 pub(crate) fn create(address: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", address).create().unwrap();
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-    wait(admin.create_topics(&[topic], &options)).unwrap()[0].as_ref().unwrap();
+    wait(admin(address).create_topics(&[topic], &options)).unwrap()[0].as_ref().unwrap();
 }
 
-pub(crate) fn delete_topic(address: &str, name: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", address).create().unwrap();
-    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-    wait(admin.delete_topics(&[name], &options)).unwrap()[0].as_ref().unwrap();
+fn admin(address: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", address).create().unwrap()
 }
 
 pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {

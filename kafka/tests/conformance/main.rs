@@ -1,4 +1,5 @@
-//! What the log's contract says, checked on the embedded broker and on real Kafka.
+//! What the log's contract says, checked on the log in memory, on the embedded broker
+//! and on real Kafka.
 //!
 //! Real Kafka is started once for the whole run, or is the one at
 //! `KSCHED_TEST_KAFKA=HOST:PORT`. Every test uses topics of its own.
@@ -20,15 +21,27 @@ mod targets;
 mod topics;
 mod transactions;
 
-/// Makes a test of each function on each broker.
+/// Makes a test of each function on each broker it is meant for.
 macro_rules! points {
-    (everywhere: $($module:ident :: $point:ident),*; real: $($real_module:ident :: $real_point:ident),*;) => {
+    (
+        everywhere: $($all:ident :: $on_all:ident),*;
+        served: $($served:ident :: $on_served:ident),*;
+        strict: $($strict:ident :: $on_strict:ident),*;
+        real: $($real:ident :: $on_real:ident),*;
+    ) => {
+        mod memory {
+            $(#[test] fn $on_all() { crate::$all::$on_all(crate::bed::memory()); })*
+            $(#[test] fn $on_strict() { crate::$strict::$on_strict(crate::bed::memory()); })*
+        }
         mod embedded {
-            $(#[test] fn $point() { crate::$module::$point(crate::bed::embedded()); })*
+            $(#[test] fn $on_all() { crate::$all::$on_all(crate::bed::embedded()); })*
+            $(#[test] fn $on_served() { crate::$served::$on_served(crate::bed::embedded()); })*
         }
         mod real {
-            $(#[test] fn $point() { crate::$module::$point(crate::bed::real()); })*
-            $(#[test] fn $real_point() { crate::$real_module::$real_point(crate::bed::real()); })*
+            $(#[test] fn $on_all() { crate::$all::$on_all(crate::bed::real()); })*
+            $(#[test] fn $on_served() { crate::$served::$on_served(crate::bed::real()); })*
+            $(#[test] fn $on_strict() { crate::$strict::$on_strict(crate::bed::real()); })*
+            $(#[test] fn $on_real() { crate::$real::$on_real(crate::bed::real()); })*
         }
     };
 }
@@ -49,15 +62,19 @@ points! {
     targets::an_unknown_partition_is_told_from_its_neighbours,
     targets::a_record_too_large_is_told_only_when_alone,
     targets::a_topic_that_is_not_there_stays_so,
-    targets::partitions_are_java_s_choice,
+    targets::partitions_are_java_s_choice;
+    // What needs a protocol to speak, not only the log's contract.
+    served:
     appending::every_record_gets_its_own_result,
     appending::too_much_in_flight_is_refused_at_once,
     topics::a_first_start_makes_what_a_later_one_finds_right,
     topics::everything_wrong_is_told;
-    // The embedded broker answers the old position, and makes unknown topics.
+    // The embedded broker makes unknown topics,
+    strict:
+    targets::an_unknown_topic_is_told_from_its_neighbours,
+    targets::a_target_deleted_under_a_producer_is_told;
+    // and answers the old position.
     real:
     transactions::committed_waits_for_a_pending_commit,
-    targets::an_unknown_topic_is_told_from_its_neighbours,
-    targets::a_target_deleted_under_a_producer_is_told,
     appending::an_unknown_topic_is_refused;
 }

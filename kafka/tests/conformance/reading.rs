@@ -3,13 +3,11 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ksched_core::message::{Content, Header};
-use ksched_kafka::{
-    Error, Log, Offset, Producer as _, Reader as _, TransactionalProducer as _, topics::delete_records,
-};
+use ksched_kafka::{Error, Log as _, Offset, Producer as _, Reader as _, TransactionalProducer as _};
 
 use crate::bed::{Bed, append, at, eventually, partitions_of, read, read_all, text, to, unique, values};
 
-pub(crate) fn content_survives_byte_for_byte(bed: &Bed) {
+pub(crate) fn content_survives_byte_for_byte(bed: &impl Bed) {
     let (log, topic) = (bed.log(), bed.topic("content", 1));
     let header = |name: &str, value: Option<&'static [u8]>| Header {
         name: name.into(),
@@ -50,7 +48,7 @@ pub(crate) fn content_survives_byte_for_byte(bed: &Bed) {
 
 /// A drain reads to the stable end captured at its start and must see that it is there,
 /// even when nothing but markers and aborted records is at the end of the log.
-pub(crate) fn position_passes_markers_and_aborted_records(bed: &Bed) {
+pub(crate) fn position_passes_markers_and_aborted_records(bed: &impl Bed) {
     let (log, topic) = (bed.log(), bed.topic("markers", 3));
     let id = unique("markers");
     // Partition 0: two committed, then aborted ones. 1: only aborted ones. 2: a marker last.
@@ -82,7 +80,7 @@ pub(crate) fn position_passes_markers_and_aborted_records(bed: &Bed) {
     assert_eq!(values(&records), ["committed"; 3]);
 }
 
-pub(crate) fn position_is_the_new_one_after_assigning_again(bed: &Bed) {
+pub(crate) fn position_is_the_new_one_after_assigning_again(bed: &impl Bed) {
     let (log, topic) = (bed.log(), bed.topic("again", 2));
     append(&log, &topic, 0, &["a", "b", "c"]);
     let mut reader = log.reader(1 << 20).unwrap();
@@ -97,7 +95,7 @@ pub(crate) fn position_is_the_new_one_after_assigning_again(bed: &Bed) {
     assert_eq!(values(&read(&mut reader, 2)), ["b", "c"]);
 }
 
-pub(crate) fn an_offset_out_of_range_is_an_error(bed: &Bed) {
+pub(crate) fn an_offset_out_of_range_is_an_error(bed: &impl Bed) {
     let (log, topic) = (bed.log(), bed.topic("range", 1));
     append(&log, &topic, 0, &["a"]);
     let mut reader = log.reader(1 << 20).unwrap();
@@ -110,7 +108,7 @@ pub(crate) fn an_offset_out_of_range_is_an_error(bed: &Bed) {
     });
 }
 
-pub(crate) fn paused_partitions_are_not_fetched(bed: &Bed) {
+pub(crate) fn paused_partitions_are_not_fetched(bed: &impl Bed) {
     let (log, topic) = (bed.log(), bed.topic("paused", 2));
     let mut reader = log.reader(1 << 20).unwrap();
     reader.assign(&[(at(&topic, 0), 0), (at(&topic, 1), 0)]).unwrap();
@@ -126,7 +124,7 @@ pub(crate) fn paused_partitions_are_not_fetched(bed: &Bed) {
     assert_eq!(reader.position(&at(&topic, 0)).unwrap(), 2);
 }
 
-pub(crate) fn offsets_of_hundreds_of_partitions(bed: &Bed) {
+pub(crate) fn offsets_of_hundreds_of_partitions(bed: &impl Bed) {
     let (log, topic) = (bed.log(), bed.topic("hundreds", 300));
     let all = partitions_of(&topic, 300);
     // Recent, or retention would be quicker than the test.
@@ -163,12 +161,12 @@ pub(crate) fn offsets_of_hundreds_of_partitions(bed: &Bed) {
     assert!(matches!(unknown, Err(Error::Unknown(_))), "{unknown:?}");
 }
 
-pub(crate) fn deleted_records_move_the_start(bed: &Bed) {
+pub(crate) fn deleted_records_move_the_start(bed: &impl Bed) {
     let (log, topic) = (bed.log(), bed.topic("deleted", 2));
     append(&log, &topic, 1, &["a", "b", "c"]);
-    delete_records(&log, &[(at(&topic, 1), 2)]).unwrap();
+    bed.delete_records(&[(at(&topic, 1), 2)]).unwrap();
     assert_eq!(log.offsets(&partitions_of(&topic, 2), Offset::Start).unwrap(), [0, 2]);
     assert_eq!(values(&read_all(&log, &topic, 1)), ["c"]);
-    let beyond = delete_records(&log, &[(at(&topic, 1), 9)]);
+    let beyond = bed.delete_records(&[(at(&topic, 1), 9)]);
     assert!(beyond.is_err());
 }

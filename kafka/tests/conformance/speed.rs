@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ksched_kafka::{Log as _, Position, Reader as _, Turns};
 
-use crate::bed::{at, read, real, text, to, unique};
+use crate::bed::{Bed as _, at, read, real, text, to, unique};
 
 #[test]
 fn begin_to_commit_with_two_producers_in_turn() {

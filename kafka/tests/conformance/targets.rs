@@ -7,10 +7,10 @@ use ksched_kafka::{
     Log, Outgoing, Producer as _, Refusal, RefusalReason, TransactionError, TransactionalProducer as _,
 };
 
-use crate::bed::{Bed, delete_topic, keyed, read_all, text, to, unique};
+use crate::bed::{Bed, keyed, read_all, text, to, unique};
 
 /// Commits one transaction of these records; what was refused.
-fn refused(bed: &Bed, records: &[(&str, i32, Content)]) -> Vec<Refusal> {
+fn refused(bed: &impl Bed, records: &[(&str, i32, Content)]) -> Vec<Refusal> {
     let mut holder = bed.log().transactional(&unique("refused")).unwrap();
     holder.init().unwrap();
     holder.begin().unwrap();
@@ -27,21 +27,21 @@ fn refused(bed: &Bed, records: &[(&str, i32, Content)]) -> Vec<Refusal> {
     }
 }
 
-pub(crate) fn an_unknown_partition_is_told_from_its_neighbours(bed: &Bed) {
+pub(crate) fn an_unknown_partition_is_told_from_its_neighbours(bed: &impl Bed) {
     let known = bed.topic("known", 1);
     unknown_among_known(bed, &known, (&known, 1));
 }
 
-pub(crate) fn an_unknown_topic_is_told_from_its_neighbours(bed: &Bed) {
+pub(crate) fn an_unknown_topic_is_told_from_its_neighbours(bed: &impl Bed) {
     let known = bed.topic("known", 1);
     unknown_among_known(bed, &known, (&unique("unknown"), 0));
     // One that was there: the producer knows it still, the broker does not.
     let deleted = bed.topic("deleted", 1);
-    delete_topic(&bed.address, &deleted);
+    bed.delete_topic(&deleted);
     unknown_among_known(bed, &known, (&deleted, 0));
 }
 
-fn unknown_among_known(bed: &Bed, known: &Arc<str>, (topic, partition): (&str, i32)) {
+fn unknown_among_known(bed: &impl Bed, known: &Arc<str>, (topic, partition): (&str, i32)) {
     let neighbour = || (&**known, 0, text("neighbour"));
     let found = refused(bed, &[neighbour(), (topic, partition, text("lost")), neighbour()]);
     let of = |tag| found.iter().find(|each: &&Refusal| each.tag == tag).map(|each| each.reason.clone());
@@ -53,7 +53,7 @@ fn unknown_among_known(bed: &Bed, known: &Arc<str>, (topic, partition): (&str, i
 }
 
 /// A target deleted while a producer that has used it lives.
-pub(crate) fn a_target_deleted_under_a_producer_is_told(bed: &Bed) {
+pub(crate) fn a_target_deleted_under_a_producer_is_told(bed: &impl Bed) {
     let (log, known, doomed) = (bed.log(), bed.topic("known", 1), bed.topic("doomed", 1));
     let mut holder = log.transactional(&unique("doomed")).unwrap();
     holder.init().unwrap();
@@ -64,7 +64,7 @@ pub(crate) fn a_target_deleted_under_a_producer_is_told(bed: &Bed) {
         holder.commit(&[])
     };
     fire().unwrap();
-    delete_topic(&bed.address, &doomed);
+    bed.delete_topic(&doomed);
     match fire() {
         Err(TransactionError::Refused(found)) => {
             let of =
@@ -76,7 +76,7 @@ pub(crate) fn a_target_deleted_under_a_producer_is_told(bed: &Bed) {
     }
 }
 
-pub(crate) fn a_record_too_large_is_told_only_when_alone(bed: &Bed) {
+pub(crate) fn a_record_too_large_is_told_only_when_alone(bed: &impl Bed) {
     let small = bed.topic_with("small", 2, &[("max.message.bytes", "10000")]);
     let log = bed.log();
     assert_eq!(log.topic(&small).unwrap().unwrap().max_message_bytes, 10_000);
@@ -94,7 +94,7 @@ pub(crate) fn a_record_too_large_is_told_only_when_alone(bed: &Bed) {
     assert_eq!(found.iter().find(condemned).map(|each| each.tag), None, "{found:?}");
 }
 
-pub(crate) fn a_topic_that_is_not_there_stays_so(bed: &Bed) {
+pub(crate) fn a_topic_that_is_not_there_stays_so(bed: &impl Bed) {
     let log = bed.log();
     let name = unique("nowhere");
     for _ in 0..2 {
@@ -108,7 +108,7 @@ pub(crate) fn a_topic_that_is_not_there_stays_so(bed: &Bed) {
 
 /// A record without a partition goes where a Java client would send it. The hashes are
 /// those of Kafka's own test (`UtilsTest.testMurmur2`).
-pub(crate) fn partitions_are_java_s_choice(bed: &Bed) {
+pub(crate) fn partitions_are_java_s_choice(bed: &impl Bed) {
     let (log, topic) = (bed.log(), bed.topic("java", 7));
     let vectors = [
         ("21", -973_932_308_i32),

@@ -6,7 +6,7 @@ use ksched_kafka::{
     topics::{Error, IntakeStart, Options, Wrong, prepare, verify},
 };
 
-use crate::bed::{Bed, append, at, create, partitions_of, unique};
+use crate::bed::{Bed as _, Server, append, at, create, partitions_of, unique};
 
 fn cluster() -> Cluster {
     let name = unique("c");
@@ -21,7 +21,7 @@ fn cluster() -> Cluster {
     }
 }
 
-pub(crate) fn a_first_start_makes_what_a_later_one_finds_right(bed: &Bed) {
+pub(crate) fn a_first_start_makes_what_a_later_one_finds_right(bed: &Server) {
     let cluster = cluster();
     let log = bed.log_of(&cluster.group());
     assert!(matches!(verify(&log, &cluster), Err(Error::Wrong(wrong)) if wrong.len() == 7));
@@ -55,7 +55,7 @@ pub(crate) fn a_first_start_makes_what_a_later_one_finds_right(bed: &Bed) {
     assert_eq!(log.offsets(&[at(&due, 5)], Offset::StableEnd).unwrap(), [1]);
 }
 
-pub(crate) fn everything_wrong_is_told(bed: &Bed) {
+pub(crate) fn everything_wrong_is_told(bed: &Server) {
     let cluster = cluster();
     let log = bed.log_of(&cluster.group());
     create(&bed.address, &cluster.due_topic(), 3, &[("retention.ms", "604800000")]);

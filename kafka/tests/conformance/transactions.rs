@@ -4,7 +4,7 @@ use std::{sync::mpsc, thread, time::Duration};
 
 use ksched_kafka::{
     Error, Log, Offset, Outgoing, Position, TopicPartition, TransactionError, TransactionalProducer, Turns,
-    librdkafka::Transactional, turns::Turn,
+    turns::Turn,
 };
 use rdkafka::{
     ClientConfig, TopicPartitionList,
@@ -12,13 +12,13 @@ use rdkafka::{
     producer::{BaseProducer, Producer as _},
 };
 
-use crate::bed::{Bed, append, at, read_all, read_settled, text, to, unique, values};
+use crate::bed::{Bed, Server, append, at, read_all, read_settled, text, to, unique, values};
 
 fn position(offset: i64) -> Position {
     Position { offset, metadata: format!("read {offset} \u{2713}") }
 }
 
-pub(crate) fn a_move_is_atomic(bed: &Bed) {
+pub(crate) fn a_move_is_atomic(bed: &impl Bed) {
     let (log, from, target) = (bed.log(), bed.topic("from", 1), bed.topic("target", 2));
     let positions = [(at(&from, 0), position(3))];
     let committed = || log.committed(&[at(&from, 0)]).unwrap().remove(0);
@@ -41,7 +41,7 @@ pub(crate) fn a_move_is_atomic(bed: &Bed) {
     assert_eq!(all, [Some(position(0)), None, Some(position(4))]);
 }
 
-pub(crate) fn a_newer_holder_fences_the_older(bed: &Bed) {
+pub(crate) fn a_newer_holder_fences_the_older(bed: &impl Bed) {
     let (log, target) = (bed.log(), bed.topic("fenced", 1));
     let id = unique("fenced");
     let init = || {
@@ -73,7 +73,7 @@ pub(crate) fn a_newer_holder_fences_the_older(bed: &Bed) {
 
 /// The position of a commit that is under way is waited for: the one before it would
 /// make the next holder fire again what the commit settles.
-pub(crate) fn committed_waits_for_a_pending_commit(bed: &Bed) {
+pub(crate) fn committed_waits_for_a_pending_commit(bed: &Server) {
     let group = unique("pending");
     let (log, topic) = (bed.log_of(&group), bed.topic("pending", 1));
     log.commit(&[(at(&topic, 0), position(1))]).unwrap();
@@ -102,7 +102,7 @@ pub(crate) fn committed_waits_for_a_pending_commit(bed: &Bed) {
     assert_eq!(answer.unwrap()[0].as_ref().unwrap().offset, 2);
 }
 
-pub(crate) fn an_open_transaction_holds_the_stable_end(bed: &Bed) {
+pub(crate) fn an_open_transaction_holds_the_stable_end(bed: &impl Bed) {
     let (log, topic) = (bed.log(), bed.topic("stable", 1));
     let (id, here) = (unique("stable"), [at(&topic, 0)]);
     let mut holder = log.transactional(&id).unwrap();
@@ -120,7 +120,7 @@ pub(crate) fn an_open_transaction_holds_the_stable_end(bed: &Bed) {
 }
 
 /// Design §4.1: with overlapping take-overs one holder has a valid a, the other a valid b.
-pub(crate) fn two_holders_never_both_fire(bed: &Bed) {
+pub(crate) fn two_holders_never_both_fire(bed: &impl Bed) {
     assert_eq!(fired_by_overlapping_holders(bed, Turn::A), ["1"]);
     // The rule is what does it: with b first the same course fires a message twice.
     assert_eq!(fired_by_overlapping_holders(bed, Turn::B), ["1", "2", "2"]);
@@ -128,12 +128,12 @@ pub(crate) fn two_holders_never_both_fire(bed: &Bed) {
 
 /// One holder's take-over pauses between its two inits; meanwhile another takes over
 /// and fires "1". Then both try to fire "2". What the target got.
-fn fired_by_overlapping_holders(bed: &Bed, first: Turn) -> Vec<String> {
+fn fired_by_overlapping_holders<B: Bed>(bed: &B, first: Turn) -> Vec<String> {
     let (log, from, target) = (bed.log(), bed.topic("lane", 1), bed.topic("fired", 1));
     let id = unique("lane");
     let producer = |turn: char| log.transactional(&format!("{id}.{turn}")).unwrap();
     let plain = |turn: char| Hooked { inner: producer(turn), before_init: None };
-    let fire = |holder: &mut Turns<Hooked<'_>>, offset: i64| {
+    let fire = |holder: &mut Turns<Hooked<'_, Transactional<B>>>, offset: i64| {
         holder.begin()?;
         holder.send(0, to(&target, 0, &text(&(offset + 1).to_string())))?;
         holder.commit(&[(at(&from, 0), position(offset + 1))])
@@ -159,13 +159,15 @@ fn fired_by_overlapping_holders(bed: &Bed, first: Turn) -> Vec<String> {
     values(&read_settled(&log, &target, 0))
 }
 
+type Transactional<B> = <<B as Bed>::Log as Log>::Transactional;
+
 /// Does something first when it is initialised.
-struct Hooked<'a> {
-    inner: Transactional,
+struct Hooked<'a, P> {
+    inner: P,
     before_init: Option<Box<dyn FnOnce() + Send + 'a>>,
 }
 
-impl TransactionalProducer for Hooked<'_> {
+impl<P: TransactionalProducer> TransactionalProducer for Hooked<'_, P> {
     fn init(&mut self) -> Result<(), Error> {
         if let Some(act) = self.before_init.take() {
             act();

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use ksched_core::{cluster::Cluster, wheel::Inlet};
+use ksched_core::{cluster::Cluster, host::Host, wheel::Inlet};
 use ksched_kafka::{
     self as kafka, Librdkafka, Log, Offset, TopicPartition,
     append::{Appender, Limits},
@@ -21,10 +21,11 @@ use crate::{
     admin::Admin,
     config::{Config, StoreAddress},
     grpc,
+    host::Machine,
     job_maker::{JobMaker, membership::membership, observed::Observed, passed::open_passed},
     leasing::{self, Leasing, Views},
     patience::{Impatience, wait_for},
-    scheduler::{Placer, Scheduler, stamps},
+    scheduler::{Placer, Scheduler},
     store::{CoordinatorInfo, SettingsError, Store, etcd, memory::MemoryStore},
 };
 
@@ -68,6 +69,8 @@ impl Coordinator {
         let metrics = Metrics::new(&config.name, env!("CARGO_PKG_VERSION"));
         let counters = CoordinatorMetrics::register(&metrics);
         let readiness = Readiness::waiting_for(&["kafka", "store"]);
+        // Bound later, when what it needs is there; refused before anything is touched.
+        http::may_bind(&config.listen, config.exposure).await?;
         let listener = http::bind(&config.http, config.exposure).await?;
         let http_address = listener.local_addr()?;
         spawn(
@@ -76,7 +79,7 @@ impl Coordinator {
             http::serve(listener, http::router(&metrics, &readiness), shutdown.clone()),
         );
 
-        settle(&store, &config.cluster, &shutdown).await?;
+        settle(&store, &config, &shutdown).await?;
         let log = open_log(&config)?;
         prepare_topics(&log, &config, &shutdown).await?;
         let cluster = Arc::new(config.cluster.clone());
@@ -88,14 +91,22 @@ impl Coordinator {
         let (passed, asked) = mpsc::channel(PASSED_QUEUE);
         let open_passed = open_passed(Arc::clone(&store), views.clone(), asked, shutdown.clone());
         spawn(&mut tasks, "drains asked for", endless(open_passed));
-        let placer = Placer::new(config.cluster.clone(), appender.clone(), counters.clone(), passed);
+        let host: Arc<dyn Host> = Arc::new(Machine);
+        let placer = Placer::new(
+            config.cluster.clone(),
+            Arc::new(appender.clone()),
+            Arc::clone(&host),
+            rand::random(),
+            counters.clone(),
+            passed,
+        );
 
         let job_leasing = Leasing::new(
             Arc::clone(&store),
             views.clone(),
             Arc::clone(&cluster),
             &config.kafka,
-            now_ms,
+            Arc::clone(&host),
             shutdown.clone(),
         );
         let admin = Admin::new(views.clone(), Arc::clone(&cluster), &config.kafka);
@@ -120,7 +131,8 @@ impl Coordinator {
             grpc_address: grpc_address.to_string(),
             http_address: http_address.to_string(),
         };
-        let background = Background { log, store, cluster, views, readiness: readiness.clone(), counters };
+        let background =
+            Background { log, store, cluster, views, host, readiness: readiness.clone(), counters };
         background.spawn(info, &mut tasks, &shutdown);
 
         tracing::info!(grpc = %grpc_address, http = %http_address, name = config.name, "coordinator is up");
@@ -138,15 +150,15 @@ async fn endless(work: impl Future<Output = ()>) -> Result<(), Infallible> {
 /// Agrees with the cluster on its settings.
 async fn settle(
     store: &Arc<dyn Store>,
-    cluster: &Cluster,
+    config: &Config,
     shutdown: &CancellationToken,
 ) -> Result<(), StartError> {
     let will_pass = |error: &SettingsError| matches!(error, SettingsError::Store(_));
     let attempt = || {
-        let (store, cluster) = (Arc::clone(store), cluster.clone());
+        let (store, cluster) = (Arc::clone(store), config.cluster.clone());
         async move { store.settle(&cluster).await }
     };
-    match wait_for("the store", shutdown, will_pass, attempt).await {
+    match wait_for(&format!("the store ({})", config.store), shutdown, will_pass, attempt).await {
         Ok(()) => Ok(()),
         Err(Impatience::Failed(error)) => Err(StartError::Settings(error)),
         Err(Impatience::Stopped) => Err(StartError::Stopped),
@@ -177,7 +189,7 @@ async fn prepare_topics(
             prepared.unwrap_or_else(|join| Err(kafka::Error::Unavailable(join.to_string()).into()))
         }
     };
-    match wait_for("Kafka", shutdown, will_pass, attempt).await {
+    match wait_for(&format!("Kafka at {}", config.kafka), shutdown, will_pass, attempt).await {
         Ok(prepared) => {
             if !prepared.created.is_empty() {
                 tracing::info!(topics = prepared.created.join(" "), "made topics");
@@ -229,6 +241,7 @@ struct Background {
     store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
     views: Views,
+    host: Arc<dyn Host>,
     readiness: Readiness,
     counters: CoordinatorMetrics,
 }
@@ -237,7 +250,7 @@ impl Background {
     /// Registers this coordinator, campaigns for the lead, makes jobs while it leads,
     /// and watches over it all.
     fn spawn(self, info: CoordinatorInfo, tasks: &mut JoinSet<Ended>, shutdown: &CancellationToken) {
-        let Self { log, store, cluster, views, readiness, counters } = self;
+        let Self { log, store, cluster, views, host, readiness, counters } = self;
         let ttl = Duration::from_millis(cluster.geometry.lease_ttl_ms.unsigned_abs());
         let (membership, leadership) = membership(Arc::clone(&store), info, ttl);
         spawn(tasks, "membership", endless(membership.run(shutdown.clone())));
@@ -261,13 +274,8 @@ impl Background {
             cluster,
             leadership,
             observed,
-            now_ms,
+            host,
         };
         spawn(tasks, "job maker", endless(job_maker.run(shutdown.clone())));
     }
-}
-
-/// The wall clock in whole milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
-    stamps::now_us() / 1_000
 }

@@ -48,6 +48,7 @@ impl Membership {
         loop {
             held = self.step(held).await;
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 () = time::sleep(self.ttl / RENEWALS) => {}
             }

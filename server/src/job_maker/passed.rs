@@ -26,6 +26,7 @@ pub async fn open_passed(
     let mut asked = Vec::with_capacity(AT_ONCE);
     loop {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             n = passed.recv_many(&mut asked, AT_ONCE) => if n == 0 { return },
         }

@@ -2,10 +2,9 @@
 //! was two minutes ago, for settled records are looked up there when a late copy of
 //! one comes (design §4.5).
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 const TRAIL: Duration = Duration::from_secs(120);
 

@@ -1,5 +1,5 @@
 //! Asks the log what it holds, and remembers what costs to ask. Blocking: moves
-//! through `spawn_blocking`.
+//! through threads for that.
 
 mod alarms;
 mod peek;
@@ -7,14 +7,16 @@ mod peek;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ksched_core::{
     cluster::{Cluster, INLETS},
+    host::Host,
     jobs::{self, BucketState, Drain},
 };
 use ksched_kafka::{Error, Log, Offset, TopicPartition};
+use tokio::time::Instant;
 
 use self::{alarms::Alarms, peek::Peeked};
 use super::{
@@ -38,6 +40,8 @@ pub(super) struct Partitions {
 /// What one look found.
 #[derive(Debug)]
 pub(super) struct Findings {
+    /// As of when.
+    pub(super) now_ms: i64,
     pub(super) drains: Vec<Drain>,
     pub(super) observation: Observation,
 }
@@ -100,10 +104,13 @@ impl<L: Log> Survey<L> {
     }
 
     /// Which buckets need a drain now, and what else is to be known.
-    pub(super) fn look(&mut self, now_ms: i64) -> Result<Findings, Error> {
-        let (all, now) = (&self.partitions.all, Instant::now());
+    pub(super) fn look(&mut self, host: &dyn Host) -> Result<Findings, Error> {
+        let all = &self.partitions.all;
         // Ends first: what is drained in between must not look behind.
         let ends = self.log.offsets(all, Offset::StableEnd)?;
+        // Not before: the answer may have taken seconds, and by an older clock a bucket that
+        // was written to meanwhile may look like one of the last revolution.
+        let (now_ms, now) = (host.wall_ms(), Instant::now());
         // A position that is about to move is better than waiting until none is: it errs to a drain too many.
         let committed = self.log.committed_before_pending(all)?;
         if self.starts.is_empty() {
@@ -132,7 +139,7 @@ impl<L: Log> Survey<L> {
             hanging_transactions: self.alarms.hanging_count(),
             missing_positions: absent.len(),
         };
-        Ok(Findings { drains, observation })
+        Ok(Findings { now_ms, drains, observation })
     }
 
     /// Buckets that are behind, by index, with what is known of their first record.

@@ -15,15 +15,12 @@ use parking_lot::Mutex;
 
 use super::{membership::membership, passed::open_passed, *};
 use crate::{
+    host::Still,
     leasing::views,
     store::{CoordinatorInfo, memory::MemoryStore},
 };
 
 const NOW: i64 = 1_795_000_000_000;
-
-fn now_ms() -> i64 {
-    NOW
-}
 
 /// One partition: due times of its records from offset 0 on (`None`: a marker), its
 /// position and its log start.
@@ -197,7 +194,7 @@ fn put(log: &FakeLog, bucket: Bucket, dues: &[Option<i64>]) {
 }
 
 fn drained(survey: &mut Survey<FakeLog>) -> Vec<i32> {
-    survey.look(NOW).unwrap().drains.iter().map(|drain| drain.partition).collect()
+    survey.look(&Still { at_ms: NOW }).unwrap().drains.iter().map(|drain| drain.partition).collect()
 }
 
 #[test]
@@ -235,7 +232,7 @@ fn a_lost_position_is_counted_and_starts_at_the_log_start() {
     if let Some(p) = log.partitions.lock().get_mut(&lost) {
         (p.position, p.start) = (None, 3);
     }
-    let findings = survey.look(NOW).unwrap();
+    let findings = survey.look(&Still { at_ms: NOW }).unwrap();
     assert_eq!((findings.drains.len(), findings.observation.missing_positions), (1, 1));
     let waiting: Vec<_> = findings.observation.pending.iter().filter(|p| p.records > 0).collect();
     assert_eq!(waiting.len(), 1);
@@ -258,7 +255,7 @@ fn drained_buckets_are_freed_and_inlets_wait() {
     if let Some(p) = log.partitions.lock().get_mut(&bucket) {
         p.position = Some(4);
     }
-    survey.look(NOW).unwrap();
+    survey.look(&Still { at_ms: NOW }).unwrap();
     let freed = Mutex::new(vec![]);
     let delete = |before: &[(TopicPartition, i64)]| {
         freed.lock().extend_from_slice(before);
@@ -304,7 +301,7 @@ async fn one_leader_makes_jobs_and_the_next_takes_over() {
             cluster: Arc::clone(&cluster),
             leadership,
             observed: Arc::clone(&observed),
-            now_ms,
+            host: Arc::new(Still { at_ms: NOW }),
         };
         tokio::spawn(membership.run(stop.clone()));
         tokio::spawn(maker.run(stop.clone()));

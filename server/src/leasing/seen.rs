@@ -1,11 +1,20 @@
 //! One view of the store for all who wait: thirty long polls cost one listing, not
 //! thirty.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ksched_core::jobs::{self, JobName};
+use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,7 +37,7 @@ pub struct Seen {
     /// Just before the store was asked.
     pub at: Instant,
     /// Jobs that nobody holds, and since when at the latest.
-    pub free_since: HashMap<JobName, Instant>,
+    pub free_since: BTreeMap<JobName, Instant>,
 }
 
 /// There has been no view of the store for a while.
@@ -39,7 +48,7 @@ pub struct Stale;
 /// Gives the latest view to whoever asks.
 #[derive(Clone, Debug)]
 pub struct Views {
-    latest: watch::Receiver<Option<Arc<Seen>>>,
+    latest: Arc<Latest>,
     wanted: Arc<Notify>,
 }
 
@@ -49,24 +58,37 @@ pub struct Refresher {
     store: Arc<dyn Store>,
     /// Jobs that always exist.
     standing: Vec<JobName>,
-    latest: watch::Sender<Option<Arc<Seen>>>,
+    latest: Arc<Latest>,
     wanted: Arc<Notify>,
+}
+
+/// The last view, and who waits for the next. A `watch` channel, but for this: it wakes
+/// its waiters in the order in which they came, so that a simulated run can be repeated.
+#[derive(Debug, Default)]
+struct Latest {
+    seen: Mutex<Option<Arc<Seen>>>,
+    changed: Notify,
+    /// The refresher is gone.
+    over: AtomicBool,
 }
 
 /// Views of a store, and the task that keeps them fresh.
 pub fn views(store: Arc<dyn Store>, cluster: &ksched_core::cluster::Cluster) -> (Views, Refresher) {
-    let (sender, latest) = watch::channel(None);
+    let latest = Arc::new(Latest::default());
     let wanted = Arc::new(Notify::new());
-    let refresher =
-        Refresher { store, standing: jobs::standing(cluster), latest: sender, wanted: Arc::clone(&wanted) };
+    let refresher = Refresher {
+        store,
+        standing: jobs::standing(cluster),
+        latest: Arc::clone(&latest),
+        wanted: Arc::clone(&wanted),
+    };
     (Views { latest, wanted }, refresher)
 }
 
 impl Views {
     /// The latest view.
     pub fn latest(&self) -> Result<Arc<Seen>, Stale> {
-        let latest = self.latest.borrow().clone();
-        latest.filter(|seen| seen.at.elapsed() < STALE_AFTER).ok_or(Stale)
+        self.latest.get().filter(|seen| seen.at.elapsed() < STALE_AFTER).ok_or(Stale)
     }
 
     /// A view that shows everything up to this fence.
@@ -79,24 +101,16 @@ impl Views {
 
     /// A view that was begun after this instant.
     pub async fn since(&self, instant: Instant) -> Result<Arc<Seen>, Stale> {
-        let mut latest = self.latest.clone();
         self.wanted.notify_one();
-        let fresh = latest.wait_for(|seen| seen.as_ref().is_some_and(|seen| seen.at > instant));
-        match time::timeout(FRESH_WITHIN, fresh).await {
-            Ok(Ok(seen)) => seen.clone().ok_or(Stale),
-            Ok(Err(_)) | Err(_) => Err(Stale),
-        }
+        let fresh = self.latest.after(instant);
+        time::timeout(FRESH_WITHIN, fresh).await.unwrap_or(Err(Stale))
     }
 
     /// The view after `seen`, waiting for it until there is reason to say that the
     /// store is away.
     pub async fn after(&self, seen: &Seen) -> Result<Arc<Seen>, Stale> {
-        let mut latest = self.latest.clone();
-        let next = latest.wait_for(|next| next.as_ref().is_some_and(|next| next.at > seen.at));
-        match time::timeout_at(seen.at + STALE_AFTER, next).await {
-            Ok(Ok(next)) => next.clone().ok_or(Stale),
-            Ok(Err(_)) | Err(_) => Err(Stale),
-        }
+        let next = self.latest.after(seen.at);
+        time::timeout_at(seen.at + STALE_AFTER, next).await.unwrap_or(Err(Stale))
     }
 }
 
@@ -122,6 +136,7 @@ impl Refresher {
                 }
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 _ = changed.changed() => time::sleep(GATHER).await,
                 () = self.wanted.notified() => {}
@@ -131,7 +146,7 @@ impl Refresher {
     }
 
     fn publish(&self, snapshot: Snapshot, at: Instant) {
-        let before = self.latest.borrow().clone();
+        let before = self.latest.get();
         let since = |job: &JobName| before.as_ref().and_then(|seen| seen.free_since.get(job)).copied();
         let free_since = self
             .standing
@@ -140,6 +155,40 @@ impl Refresher {
             .filter(|job| !snapshot.claims.contains_key(job))
             .map(|job| (job.clone(), since(job).unwrap_or(at)))
             .collect();
-        self.latest.send_replace(Some(Arc::new(Seen { snapshot, at, free_since })));
+        self.latest.set(Seen { snapshot, at, free_since });
+    }
+}
+
+impl Drop for Refresher {
+    fn drop(&mut self) {
+        self.latest.over.store(true, Ordering::Release);
+        self.latest.changed.notify_waiters();
+    }
+}
+
+impl Latest {
+    fn get(&self) -> Option<Arc<Seen>> {
+        self.seen.lock().clone()
+    }
+
+    fn set(&self, seen: Seen) {
+        *self.seen.lock() = Some(Arc::new(seen));
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for a view from after this instant.
+    async fn after(&self, instant: Instant) -> Result<Arc<Seen>, Stale> {
+        loop {
+            // Listen before looking.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(seen) = self.get().filter(|seen| seen.at > instant) {
+                return Ok(seen);
+            }
+            if self.over.load(Ordering::Acquire) {
+                return Err(Stale);
+            }
+            changed.await;
+        }
     }
 }

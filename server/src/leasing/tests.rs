@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use ksched_core::cluster::Cluster;
 
 use super::*;
-use crate::store::{OpenDrain, memory::MemoryStore};
+use crate::{
+    host::Still,
+    store::{OpenDrain, memory::MemoryStore},
+};
 
 struct Bench {
     store: Arc<MemoryStore>,
@@ -26,12 +29,9 @@ fn bench() -> Bench {
     let shutdown = CancellationToken::new();
     let (views, refresher) = views(store.clone(), &cluster);
     tokio::spawn(refresher.run(shutdown.clone()));
-    let leasing = Leasing::new(store.clone(), views, cluster, "k:9092", now_ms, shutdown.clone());
+    let host = Arc::new(Still { at_ms: 1_795_000_000_000 });
+    let leasing = Leasing::new(store.clone(), views, cluster, "k:9092", host, shutdown.clone());
     Bench { store, leasing, shutdown }
-}
-
-fn now_ms() -> i64 {
-    1_795_000_000_000
 }
 
 fn drain(partition: i32) -> JobName {

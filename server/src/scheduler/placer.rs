@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ksched_core::{
     cluster::Cluster,
     envelope,
+    host::Host,
     id::MessageId,
     jobs::JobName,
     message::Header,
@@ -13,7 +14,7 @@ use ksched_core::{
 };
 use ksched_kafka::{
     RefusalReason,
-    append::{self, Append, Appender},
+    append::{self, Append, Appends},
 };
 use ksched_proto::v1;
 use ksched_telemetry::metrics::CoordinatorMetrics;
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::{
     Error, request,
-    stamps::{Stamps, ms_rounded_up, now_us},
+    stamps::{Stamps, ms_rounded_up},
 };
 use crate::store::OpenDrain;
 
@@ -31,14 +32,15 @@ const IN_FLIGHT_BYTES: usize = 48 << 20;
 
 /// Checks, routes and appends messages for every method of the service.
 #[derive(Debug)]
-pub(crate) struct Placer {
+pub struct Placer {
     cluster: Cluster,
     limits: Limits,
     due_topic: Arc<str>,
     /// Of level 1 first.
     wheel_topics: Vec<Arc<str>>,
     stamps: Stamps,
-    appender: Appender,
+    appender: Arc<dyn Appends>,
+    host: Arc<dyn Host>,
     room: Semaphore,
     metrics: CoordinatorMetrics,
     /// Buckets that were found open behind an append: they need a drain at once.
@@ -52,10 +54,13 @@ struct Receipt {
 }
 
 impl Placer {
-    /// One for each process. Buckets in need of a drain are told to `passed`.
-    pub(crate) fn new(
+    /// One for each process, of which `origin` is a random number. Buckets in need of a
+    /// drain are told to `passed`.
+    pub fn new(
         cluster: Cluster,
-        appender: Appender,
+        appender: Arc<dyn Appends>,
+        host: Arc<dyn Host>,
+        origin: u32,
         metrics: CoordinatorMetrics,
         passed: mpsc::Sender<(JobName, OpenDrain)>,
     ) -> Self {
@@ -66,8 +71,9 @@ impl Placer {
             limits: Limits::default(),
             due_topic,
             wheel_topics,
-            stamps: Stamps::new(),
+            stamps: Stamps::new(origin),
             appender,
+            host,
             room: Semaphore::new(IN_FLIGHT_BYTES),
             metrics,
             passed,
@@ -120,7 +126,7 @@ impl Placer {
     }
 
     fn prepare(&self, request: v1::ScheduleRequest) -> Result<(Receipt, Append), Error> {
-        let now_us = now_us();
+        let now_us = self.host.wall_us();
         let now_ms = ms_rounded_up(now_us);
         let (request, mut faults) = request::convert(request, now_ms)?;
         let door = Door { cluster: &self.cluster, limits: &self.limits };
@@ -152,7 +158,7 @@ impl Placer {
     /// Counts outcomes, and asks for a drain of each bucket that opened while its
     /// message was on the way (design §3): it would wait for the job maker's next look.
     fn look_back(&self, results: &[Result<Receipt, Error>]) {
-        let now_ms = ms_rounded_up(now_us());
+        let now_ms = ms_rounded_up(self.host.wall_us());
         let mut scheduled = 0;
         for result in results {
             match result {

@@ -1,9 +1,6 @@
-//! What makes each message one of its kind, and the clock it is read from.
+//! What makes each message one of its kind.
 
-use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use ksched_core::validate::Stamp;
 
@@ -16,9 +13,9 @@ pub(crate) struct Stamps {
 }
 
 impl Stamps {
-    /// For one process, once.
-    pub(crate) fn new() -> Self {
-        Self { last_us: AtomicI64::new(0), origin: rand::random() }
+    /// For one process, once; `origin` is its random number.
+    pub(crate) fn new(origin: u32) -> Self {
+        Self { last_us: AtomicI64::new(0), origin }
     }
 
     /// The stamp of one message scheduled at `now_us`.
@@ -28,17 +25,6 @@ impl Stamps {
         let last = self.last_us.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)));
         Stamp { scheduled_at_us: after(last.unwrap_or_else(|last| last)), origin: self.origin }
     }
-}
-
-/// The wall clock in microseconds since the Unix epoch.
-///
-/// A coordinator whose clock is wrong misjudges delays and buckets; lanes and the
-/// job maker put the latter right. Guarding against jumps (design §5, Time) goes
-/// here, by `ksched_core::clock`, once coordinators hear each other's time.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
-pub(crate) fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Whole milliseconds, rounded up: "in one second" from the middle of a
@@ -53,7 +39,7 @@ mod tests {
 
     #[test]
     fn stamps_increase_when_the_clock_does_not() {
-        let stamps = Stamps::new();
+        let stamps = Stamps::new(7);
         let given: Vec<i64> =
             [100, 100, 50, 102, 103, 200].map(|now| stamps.next(now).scheduled_at_us).into();
         assert_eq!(given, [100, 101, 102, 103, 104, 200]);

@@ -10,6 +10,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::*;
+use crate::host::Machine;
 
 /// A service whose Kafka is away; nothing that is refused at the door needs it.
 fn service(metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
@@ -21,7 +22,14 @@ fn service(metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
     };
     let appender = Appender::new(&Librdkafka::new(settings).unwrap(), Limits::default()).unwrap();
     let counters = CoordinatorMetrics::register(metrics);
-    let placer = Arc::new(Placer::new(Cluster::default(), appender, counters, mpsc::channel(1).0));
+    let placer = Arc::new(Placer::new(
+        Cluster::default(),
+        Arc::new(appender),
+        Arc::new(Machine),
+        7,
+        counters,
+        mpsc::channel(1).0,
+    ));
     (Scheduler::new(Arc::clone(&placer), CancellationToken::new()), placer)
 }
 

@@ -15,5 +15,6 @@ mod descriptors;
 mod harness;
 mod hostile;
 mod process;
+mod program;
 mod raw;
 mod stream;

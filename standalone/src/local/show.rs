@@ -6,15 +6,16 @@ use std::{
     time::Duration,
 };
 
+use ksched_client::table::columns;
 use ksched_local::{
     cluster::{Description, Entry},
-    parts,
     process::State,
 };
 use ksched_proto::v1::{GetClusterRequest, admin_client::AdminClient};
 use tokio::time::timeout;
 
 use super::{Output, default_dir};
+use crate::programs::{lacking, path};
 
 /// A coordinator that is paused or starting does not answer; then the leader is not shown.
 const LEADER_WITHIN: Duration = Duration::from_secs(2);
@@ -46,69 +47,72 @@ pub(super) fn show(description: &Description, output: Output) {
 }
 
 fn table(description: &Description) -> String {
-    let mut lines = vec![format!("{:<15}{:<9}{:<9}ADDRESS", "NAME", "STATE", "PID")];
-    for entry in &description.processes {
-        let state = match entry.state {
-            State::Running => "running",
-            State::Paused => "paused",
-            State::Dead => "dead",
-        };
-        let pid = entry.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let address = description.address(&entry.name).unwrap_or_default();
-        let http = description.coordinators.iter().find(|one| one.name == entry.name);
-        let http = http.map_or_else(String::new, |one| format!(", http://{}", one.http));
-        let leads = if description.leader.as_ref() == Some(&entry.name) { " (makes jobs)" } else { "" };
-        lines.push(format!("{:<15}{state:<9}{pid:<9}{address}{http}{leads}", entry.name));
+    let rows: Vec<_> = description
+        .processes
+        .iter()
+        .map(|entry| {
+            let state = match entry.state {
+                State::Running => "running",
+                State::Paused => "paused",
+                State::Dead => "dead",
+            };
+            let pid = entry.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+            let leads = if description.leader.as_ref() == Some(&entry.name) { "makes jobs" } else { "" };
+            let (speaks, address, http) = doors(description, &entry.name);
+            let http = http.map_or_else(|| "-".to_owned(), |http| format!("http://{http}"));
+            [entry.name.clone(), state.to_owned(), pid, speaks.to_owned(), address, http, leads.to_owned()]
+        })
+        .collect();
+    let table = columns(["NAME", "STATE", "PID", "SPEAKS", "ADDRESS", "METRICS, HEALTH", ""], &rows);
+    format!("{table}\nData and logs: {}", description.dir.display())
+}
+
+/// What a process speaks and where, and where its HTTP door is.
+fn doors<'a>(description: &'a Description, name: &str) -> (&'static str, String, Option<&'a str>) {
+    let address = || description.address(name).unwrap_or("-").to_owned();
+    if let Some(coordinator) = description.coordinators.iter().find(|one| one.name == name) {
+        ("gRPC", address(), Some(&coordinator.http))
+    } else if let Some(worker) = description.workers.iter().find(|one| one.name == name) {
+        ("-", "-".to_owned(), Some(&worker.http))
+    } else if name == "etcd" {
+        ("etcd", address(), None)
+    } else {
+        ("Kafka", address(), None)
     }
-    lines.push(format!("\nData and logs: {}", description.dir.display()));
-    lines.join("\n")
 }
 
 /// What to type next.
 pub(super) fn hint(description: &Description, last: &str) {
     let us = us(&description.dir);
-    let kafka = &description.kafka;
-    eprintln!("\nTry:");
+    let grpc = description.coordinators.first().map(|coordinator| coordinator.grpc.as_str());
+    let grpc_is = grpc.map_or_else(String::new, |grpc| format!(" GRPC={grpc}"));
+    let export = format!("export KAFKA={}{grpc_is} {}", description.kafka, path());
+    eprintln!("\nTry, in another terminal (the first line says where things are):\n\n  {export}");
     // A message to a topic that does not exist goes to the dead letters.
-    eprintln!(
-        "  kcat -L -b {kafka} -t orders -X allow.auto.create.topics=true > /dev/null  # makes the topic"
-    );
-    if let Some(grpc) = description.coordinators.first().map(|coordinator| &coordinator.grpc) {
-        let message = r#"{"topic": "orders", "value_text": "hello", "delay": "10s"}"#;
-        eprintln!("  {} -plaintext -d '{message}' {grpc} ksched.v1.Scheduler/Schedule", at_hand("grpcurl"));
-        let client = at_hand("ksched-client");
-        eprintln!("  {client} schedule --server {grpc} --topic orders --delay 10s 'hello'");
-        eprintln!("  {client} tail --server {grpc} orders");
+    eprintln!("  echo first | kcat -P -b $KAFKA -t orders   # makes the topic");
+    if grpc.is_some() {
+        let message = r#"{"topic":"orders","delay":"5s","value_text":"by gRPC"}"#;
+        eprintln!("  ksched-client tail --server $GRPC orders   # in a terminal of its own: Ctrl-C ends it");
+        eprintln!("  ksched-client schedule --server $GRPC --topic orders --delay 5s 'by the client'");
+        eprintln!("  grpcurl -plaintext -d '{message}' $GRPC ksched.v1.Scheduler/Schedule");
         eprintln!(
-            "  echo hello | kcat -P -b {kafka} -t SCHEDULED_MESSAGES -H topic=orders \
-             -H \"time=$(date -d '+20 seconds' '+%F %T')\""
+            "  echo 'by a record' | kcat -P -b $KAFKA -t SCHEDULED_MESSAGES -H topic=orders \
+             -H \"time=$(date -ud '+5 sec' '+%F %T') UTC\""
         );
     }
-    eprintln!("  kcat -C -b {kafka} -t orders -f '%T %h %s\\n'");
-    eprintln!(
-        "  {us} status\n  {us} kill {} -9",
-        description.workers.first().map_or("etcd", |one| &one.name)
-    );
-    eprintln!("{last}");
+    let victim = description.workers.first().map_or("etcd", |one| &one.name);
+    eprintln!("  {us} kill {victim} -9   # and: status, restart, pause, resume, logs");
+    if let Some(missing) = lacking(&["kcat", "grpcurl"]) {
+        eprintln!("\n{missing}");
+    }
+    eprintln!("\n{last}");
 }
 
-/// How this program is called for the cluster in `dir`.
+/// How this program is called for the cluster in `dir`, with the PATH of [`hint`].
 pub(super) fn us(dir: &Path) -> String {
-    let program = at_hand("ksched");
+    let program = "ksched";
     match default_dir() {
         Ok(default) if default == dir => format!("{program} local"),
         _ => format!("{program} local --dir {}", dir.display()),
     }
-}
-
-/// A program's name if the shell finds it, else where we do.
-fn at_hand(program: &str) -> String {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
-        return program.to_owned();
-    }
-    let beside = std::env::current_exe().ok().and_then(|us| Some(us.parent()?.join(program)));
-    let cached = parts::cache_dir().ok().map(|cache| cache.join("bin").join(program));
-    let found = beside.into_iter().chain(cached).find(|file| file.is_file());
-    found.map_or_else(|| program.to_owned(), |file| file.display().to_string())
 }

@@ -5,8 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     ops::RangeInclusive,
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ksched_core::{
@@ -15,19 +14,19 @@ use ksched_core::{
     envelope::Envelope,
     lane::{Action, Batch, Cap, Committed, Entry},
     message::{Content, Target},
+    mutant::{self, Mutant},
     wheel::Inlet,
 };
 use ksched_kafka::{
     Log, Outgoing, Position, Producer, Record, Refusal, RefusalReason, TopicPartition, TransactionError,
-    Turns,
+    Turns, turns::Turn,
 };
-use parking_lot::{Condvar, Mutex};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Body, Held};
+use super::{Body, Held, committer::Committer};
 use crate::{
     attempt::Ended,
-    clock::wall_ms,
     dead_letter::{self, Reason},
     drain::Places,
     job::Control,
@@ -156,13 +155,14 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         };
         // An at-least-once lane inits them too: its predecessor may have been an
         // exactly-once one, whose open transaction would hide its last position.
-        let mut turns = Turns::new(producer('a')?, producer('b')?);
+        let first = if mutant::is_on(Mutant::FirstOnB) { Turn::B } else { Turn::A };
+        let mut turns = Turns::with_first(producer('a')?, producer('b')?, first);
         turns.take_over()?;
         let way = match node.cluster.delivery {
             Delivery::ExactlyOnce => Way::ExactlyOnce(Box::new(turns)),
             Delivery::AtLeastOnce => Way::AtLeastOnce(
                 Box::new(node.log.producer()?),
-                Committer::spawn(node.log.clone(), control.clone())?,
+                Committer::spawn(node.host.clone(), node.log.clone(), control.clone())?,
             ),
         };
         Ok(Self {
@@ -183,7 +183,9 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     /// Exactly-once lanes are fenced by Kafka and may always; at-least-once ones only
     /// while nobody else can have the lane.
     pub(super) fn may_fire(&self) -> bool {
-        self.is_transactional() || self.control.lease_left() > LEASE_MARGIN
+        self.is_transactional()
+            || self.control.lease_left() > LEASE_MARGIN
+            || mutant::is_on(Mutant::FiresBeyondLease)
     }
 
     pub(super) fn judge(
@@ -419,7 +421,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     }
 
     fn observe(&self, entries: &[Entry<Held>], rejected: Option<&Rejected>) {
-        let (metrics, now) = (&self.node.metrics, wall_ms());
+        let (metrics, now) = (&self.node.metrics, self.node.clock.wall_ms());
         for entry in entries.iter().filter(|e| e.action == Action::Fire) {
             if let Body::Message(envelope, _) = &entry.payload.body
                 && !matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)))
@@ -436,84 +438,5 @@ fn unclean(error: ksched_kafka::Error) -> TransactionError {
     match error {
         ksched_kafka::Error::Fenced => TransactionError::Fenced,
         other => TransactionError::Unclean(other.to_string()),
-    }
-}
-
-/// Commits an at-least-once lane's positions on a thread of its own, so that the
-/// lane never waits for it; of several on their way only the last counts.
-struct Committer {
-    slot: Arc<Slot>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Slot {
-    work: Mutex<Work>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Work {
-    positions: Option<Vec<(TopicPartition, Position)>>,
-    finished: bool,
-}
-
-/// The least time between two commits.
-const COMMIT_PACE: Duration = Duration::from_millis(100);
-
-impl Committer {
-    fn spawn<L: Log>(log: L, control: Control) -> Result<Self, Ended> {
-        let slot = Arc::new(Slot::default());
-        let theirs = slot.clone();
-        let thread = thread::Builder::new()
-            .name("lane-commit".to_owned())
-            .spawn(move || theirs.run(&log, &control))
-            .map_err(|reason| Ended::Failed(format!("no thread for commits: {reason}")))?;
-        Ok(Self { slot, thread: Some(thread) })
-    }
-
-    fn commit(&self, positions: Vec<(TopicPartition, Position)>) {
-        self.slot.work.lock().positions = Some(positions);
-        self.slot.changed.notify_one();
-    }
-
-    /// Waits until the last positions are committed.
-    fn finish(&mut self) {
-        self.slot.work.lock().finished = true;
-        self.slot.changed.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // It panics nowhere; if it did, some messages would be fired again.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Committer {
-    fn drop(&mut self) {
-        self.finish();
-    }
-}
-
-impl Slot {
-    fn run(&self, log: &impl Log, control: &Control) {
-        loop {
-            let mut work = self.work.lock();
-            while work.positions.is_none() && !work.finished {
-                self.changed.wait(&mut work);
-            }
-            let Some(positions) = work.positions.take() else { return };
-            let finished = work.finished;
-            drop(work);
-            if control.lease_left().is_zero() {
-                // The lane may be another's by now, and its position further on.
-                warn!(job = %control.name, "lease is over: position is not committed");
-            } else if let Err(reason) = log.commit(&positions) {
-                // The next one covers it.
-                warn!(%reason, "position was not committed: after a take-over messages may be repeated");
-            }
-            if !finished {
-                thread::sleep(COMMIT_PACE);
-            }
-        }
     }
 }

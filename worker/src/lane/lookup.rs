@@ -3,17 +3,19 @@
 use std::{
     collections::HashSet,
     fmt, mem,
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use ksched_core::{
     cluster::INLETS,
     delivered,
+    host::Host,
     lane::{Answer, Lookup},
     message::Identity,
 };
 use ksched_kafka::{Error, Log, Offset, Reader, TopicPartition};
+use tokio::time::Instant;
 use tracing::warn;
 
 const FETCH_BYTES: usize = 2 << 20;
@@ -24,11 +26,13 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 const STALLED: Duration = Duration::from_secs(20);
 
 type Found = Vec<([u8; 16], Answer)>;
-type Search = JoinHandle<Result<Found, Error>>;
+/// Disconnected without an answer if the thread panicked.
+type Search = mpsc::Receiver<Result<Found, Error>>;
 
 /// Questions of one lane, answered by one thread at a time; those that arise
 /// meanwhile wait for the next.
 pub(super) struct Lookups<L> {
+    host: Arc<dyn Host>,
     log: L,
     inlets: [TopicPartition; INLETS],
     waiting: Vec<Lookup>,
@@ -42,8 +46,8 @@ impl<L> fmt::Debug for Lookups<L> {
 }
 
 impl<L: Log + Clone> Lookups<L> {
-    pub(super) fn new(log: L, inlets: [TopicPartition; INLETS]) -> Self {
-        Self { log, inlets, waiting: Vec::new(), running: None }
+    pub(super) fn new(host: Arc<dyn Host>, log: L, inlets: [TopicPartition; INLETS]) -> Self {
+        Self { host, log, inlets, waiting: Vec::new(), running: None }
     }
 
     /// Whether no question is open.
@@ -58,14 +62,15 @@ impl<L: Log + Clone> Lookups<L> {
     /// Answers that have come since the last call; never waits.
     pub(super) fn hear(&mut self) -> Found {
         let mut found = Vec::new();
-        if let Some((asked, thread)) = self.running.take_if(|(_, thread)| thread.is_finished()) {
-            match thread.join() {
+        if let Some((asked, search)) = self.running.take() {
+            match search.try_recv() {
                 Ok(Ok(answers)) => found = answers,
                 Ok(Err(reason)) => {
                     warn!(%reason, "look-up of copies failed; asking again");
                     self.waiting.extend(asked);
                 }
-                Err(_) => self.waiting.extend(asked),
+                Err(mpsc::TryRecvError::Disconnected) => self.waiting.extend(asked),
+                Err(mpsc::TryRecvError::Empty) => self.running = Some((asked, search)),
             }
         }
         if self.running.is_none() && !self.waiting.is_empty() {
@@ -77,9 +82,13 @@ impl<L: Log + Clone> Lookups<L> {
     fn start(&mut self) {
         let asked = mem::take(&mut self.waiting);
         let (log, inlets, questions) = (self.log.clone(), self.inlets.clone(), asked.clone());
-        let thread = thread::Builder::new().name("lookup".to_owned());
-        match thread.spawn(move || look_up(&log, &inlets, &questions)) {
-            Ok(thread) => self.running = Some((asked, thread)),
+        let (answer, search) = mpsc::sync_channel(1);
+        let work = move || {
+            // The lane may have ended meanwhile.
+            let _ = answer.try_send(look_up(&log, &inlets, &questions));
+        };
+        match self.host.spawn("lookup", Box::new(work)) {
+            Ok(()) => self.running = Some((asked, search)),
             Err(reason) => {
                 warn!(%reason, "no thread to look copies up; trying again");
                 self.waiting = asked;

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ksched_kafka::TopicPartition;
+use tokio::time::Instant;
 
 /// A transaction of ours lasts at most its time-out of some 15 s, and up to 10 s
 /// more until the broker looks.

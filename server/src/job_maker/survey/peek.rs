@@ -1,12 +1,10 @@
 //! When is a bucket's first unread record due?
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use ksched_core::envelope::{self, Envelope};
 use ksched_kafka::{Error, Log, Reader, Record, TopicPartition};
+use tokio::time::Instant;
 
 /// What the reader holds back: a first record each, and what comes with it.
 const FETCH_BYTES: usize = 1 << 20;

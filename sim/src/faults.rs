@@ -1,0 +1,163 @@
+//! What goes wrong, drawn from the seed: the weather on every way, and blows at instants.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ksched_kafka::memory::Request;
+use parking_lot::Mutex;
+use rand::{RngExt, rngs::StdRng};
+
+use crate::process::Process;
+
+/// Requests by what a fault there may break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Init,
+    /// Of a lane's producers.
+    LaneInit,
+    Positions,
+    Produce,
+    TxnOffsets,
+    EndTxn,
+    OffsetCommit,
+    Other,
+}
+
+impl Kind {
+    pub(crate) fn of(request: &Request) -> Self {
+        match request {
+            Request::InitProducerId { transactional_id: Some(id), .. } if id.contains(".due.") => {
+                Self::LaneInit
+            }
+            Request::InitProducerId { .. } => Self::Init,
+            Request::OffsetFetch { .. } => Self::Positions,
+            Request::Produce(_) => Self::Produce,
+            Request::TxnOffsetCommit { .. } => Self::TxnOffsets,
+            Request::EndTxn { .. } => Self::EndTxn,
+            Request::OffsetCommit { .. } => Self::OffsetCommit,
+            _ => Self::Other,
+        }
+    }
+
+    const STALLED: [Self; 7] = [
+        Self::Init,
+        Self::LaneInit,
+        Self::Positions,
+        Self::Produce,
+        Self::TxnOffsets,
+        Self::EndTxn,
+        Self::OffsetCommit,
+    ];
+}
+
+/// The weather of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Weather {
+    /// One way to the broker takes up to this.
+    pub(crate) travel_ms: u64,
+    /// Of so many requests of a kind one is lost or late; 0: none.
+    reads_lost_in: u32,
+    writes_lost_in: u32,
+    ends_lost_in: u32,
+    pub(crate) calls_lost_in: u32,
+    pub(crate) store_lost_in: u32,
+    /// Processes that stand still at a certain request.
+    stalls: Mutex<Vec<Stall>>,
+    healed: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    kind: Kind,
+    /// At the so-many-th request of the kind.
+    countdown: u32,
+    span: Duration,
+    /// Once it is done, its answer on the way; otherwise before it leaves.
+    after: bool,
+}
+
+impl Weather {
+    /// Nothing goes wrong.
+    pub(crate) fn fair() -> Self {
+        Self { travel_ms: 2, healed: AtomicBool::new(true), ..Self::default() }
+    }
+
+    /// Any weather, some of it foul.
+    pub(crate) fn draw(rng: &mut StdRng, ttl_ms: u64) -> Self {
+        let mut often = |from, to| if rng.random_bool(0.5) { rng.random_range(from..to) } else { 0 };
+        let (reads_lost_in, writes_lost_in, ends_lost_in) = (often(100, 2_000), often(20, 500), often(5, 60));
+        let (calls_lost_in, store_lost_in) = (often(20, 200), often(20, 200));
+        let stalls = (0..rng.random_range(0..6)).map(|_| {
+            let kind = Kind::STALLED[rng.random_range(0..Kind::STALLED.len())];
+            let most = if kind == Kind::LaneInit { 10 } else { 40 };
+            Stall {
+                kind,
+                countdown: rng.random_range(1..most),
+                span: Duration::from_millis(rng.random_range(50..3 * ttl_ms)),
+                after: rng.random(),
+            }
+        });
+        let stalls = Mutex::new(stalls.collect());
+        let travel_ms = rng.random_range(1..12);
+        Self {
+            travel_ms,
+            reads_lost_in,
+            writes_lost_in,
+            ends_lost_in,
+            calls_lost_in,
+            store_lost_in,
+            stalls,
+            healed: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on nothing more goes wrong.
+    pub(crate) fn heal(&self) {
+        self.healed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_healed(&self) -> bool {
+        self.healed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lost_in(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::EndTxn | Kind::TxnOffsets => self.ends_lost_in,
+            Kind::Produce | Kind::Init | Kind::LaneInit | Kind::OffsetCommit => self.writes_lost_in,
+            Kind::Positions | Kind::Other => self.reads_lost_in,
+        }
+    }
+
+    /// The process may stand still before its request leaves.
+    pub(crate) fn stall(&self, process: &Arc<Process>, kind: Kind) {
+        self.stall_if(process, kind, false);
+    }
+
+    /// The process may stand still before it sees the answer.
+    pub(crate) fn stall_after(&self, process: &Arc<Process>, kind: Kind) {
+        self.stall_if(process, kind, true);
+    }
+
+    fn stall_if(&self, process: &Arc<Process>, kind: Kind, after: bool) {
+        if self.is_healed() {
+            return;
+        }
+        let mut due = Vec::new();
+        self.stalls.lock().retain_mut(|stall| {
+            if stall.kind != kind || stall.after != after {
+                return true;
+            }
+            stall.countdown -= 1;
+            if stall.countdown == 0 {
+                due.push(stall.span);
+            }
+            stall.countdown > 0
+        });
+        due.into_iter().for_each(|span| process.pause_for(span));
+    }
+}

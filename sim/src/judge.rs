@@ -1,0 +1,149 @@
+//! What must hold (faults.md): read from the target topic as a `read_committed` consumer
+//! would, and compared with the plan.
+
+use std::collections::BTreeMap;
+
+use ksched_core::{cluster::Delivery, message::Content};
+use ksched_kafka::{
+    TopicPartition,
+    memory::{Entry, Standing, What},
+};
+
+use crate::{
+    users::{Fate, Planned, TARGET, TARGET_PARTITIONS, Users},
+    world::{START_MS, World},
+};
+
+/// A worker's clock and its coordinators' agree to within this (design §5).
+const CLOCK_BOUND_MS: i64 = 250;
+
+/// A record on the target.
+struct Delivered {
+    partition: i32,
+    offset: i64,
+    at_ms: i64,
+    content: Content,
+}
+
+/// Accepted messages that no reader sees yet.
+pub(crate) fn missing(world: &World, users: &Users) -> Vec<usize> {
+    let seen = by_number(delivered(world));
+    let fates = users.fates.lock();
+    let is_missing = |n: &usize| matches!(fates[*n], Fate::Accepted { .. }) && !seen.contains_key(n);
+    (0..users.plan.len()).filter(is_missing).collect()
+}
+
+/// The last word on a run that has come to rest. In fair weather the order is judged as well.
+pub(crate) fn judge(world: &World, users: &Users, fair: bool) {
+    for number in missing(world, users) {
+        let Planned { due_ms, door, .. } = &users.plan[number];
+        world.violated(format!("I1: message {number} ({door:?}, due {}) is lost", due_ms - START_MS));
+    }
+    let dead = entries(world, &world.cluster.dead_letter_topic, 4);
+    if let Some((_, entry)) = dead.first() {
+        world.violated(format!("I1: dead letters: {entry:?}"));
+    }
+    let exactly_once = world.cluster.delivery == Delivery::ExactlyOnce;
+    let seen = by_number(delivered(world));
+    for (number, copies) in &seen {
+        let Some(planned) = users.plan.get(*number) else {
+            world.violated(format!("I6: number {number} was never scheduled"));
+            continue;
+        };
+        if exactly_once && copies.len() > 1 {
+            let at: Vec<_> = copies.iter().map(|c| (c.partition, c.offset, c.at_ms - START_MS)).collect();
+            world.violated(format!("I2: message {number} ({:?}) was delivered at {at:?}", planned.door));
+        }
+        for copy in copies {
+            if copy.at_ms < planned.due_ms - CLOCK_BOUND_MS {
+                world.violated(format!("I3: message {number} came {} ms early", planned.due_ms - copy.at_ms));
+            }
+            judge_content(world, planned, copy);
+        }
+    }
+    judge_open(world);
+    if fair && exactly_once {
+        judge_order(world, users, &seen);
+    }
+}
+
+fn judge_content(world: &World, planned: &Planned, copy: &Delivered) {
+    let wanted = planned.content();
+    let ours = |name: &str| name.starts_with("ksched-");
+    let users: Vec<_> = copy.content.headers.iter().filter(|h| !ours(&h.name)).cloned().collect();
+    if copy.content.key != wanted.key || copy.content.value != wanted.value || users != wanted.headers {
+        world.violated(format!("I5: message {} was changed: {:?}", planned.number, copy.content));
+    }
+    let hops = copy.content.headers.iter().find(|h| &*h.name == "ksched-hops");
+    let hops = hops.and_then(|h| std::str::from_utf8(h.value.as_deref()?).ok()?.parse::<u32>().ok());
+    if hops.is_none_or(|hops| hops > world.cluster.geometry.levels) {
+        world.violated(format!("message {} took {hops:?} hops", planned.number));
+    }
+}
+
+/// I8: nothing holds the target's readers up.
+fn judge_open(world: &World) {
+    let is_open = |e: &Entry| matches!(e.what, What::Record { standing: Standing::Open, .. });
+    if let Some((partition, entry)) =
+        entries(world, TARGET, TARGET_PARTITIONS).iter().find(|(_, e)| is_open(e))
+    {
+        world.violated(format!(
+            "I8: a transaction hangs at {partition}/{}: {:?}",
+            entry.offset, entry.producer
+        ));
+    }
+}
+
+/// I4: messages of one key in due order, where both were accepted a second before.
+fn judge_order(world: &World, users: &Users, seen: &BTreeMap<usize, Vec<Delivered>>) {
+    let fates = users.fates.lock();
+    let place = |n: &usize| seen.get(n).and_then(|copies| copies.first()).map(|c| (c.partition, c.offset));
+    for first in &users.plan {
+        for second in users.plan.iter().filter(|s| s.key == first.key && first.due_ms < s.due_ms) {
+            let in_time =
+                |n: usize| matches!(fates[n], Fate::Accepted { at_ms } if at_ms + 1_000 < first.due_ms);
+            if in_time(first.number)
+                && in_time(second.number)
+                && let (Some(a), Some(b)) = (place(&first.number), place(&second.number))
+                && a > b
+            {
+                world.violated(format!("I4: message {} came after {}", first.number, second.number));
+            }
+        }
+    }
+}
+
+fn entries(world: &World, topic: &str, partitions: i32) -> Vec<(i32, Entry)> {
+    let of = |partition| {
+        let at = TopicPartition { topic: topic.into(), partition };
+        world.broker.entries(&at).into_iter().map(move |entry| (partition, entry))
+    };
+    (0..partitions).flat_map(of).collect()
+}
+
+/// What a reader sees: behind an open transaction nothing.
+fn delivered(world: &World) -> Vec<Delivered> {
+    let mut seen = Vec::new();
+    let mut held_up = None;
+    for (partition, entry) in entries(world, TARGET, TARGET_PARTITIONS) {
+        let What::Record { content, standing } = entry.what else { continue };
+        match standing {
+            Standing::Open => held_up = Some(partition),
+            Standing::Plain | Standing::Committed if held_up != Some(partition) => {
+                seen.push(Delivered { partition, offset: entry.offset, at_ms: entry.timestamp_ms, content });
+            }
+            Standing::Plain | Standing::Committed | Standing::Aborted => {}
+        }
+    }
+    seen
+}
+
+fn by_number(delivered: Vec<Delivered>) -> BTreeMap<usize, Vec<Delivered>> {
+    let mut all: BTreeMap<usize, Vec<Delivered>> = BTreeMap::new();
+    for one in delivered {
+        let first = one.content.headers.iter().find(|h| &*h.name == "n");
+        let number = first.and_then(|h| std::str::from_utf8(h.value.as_deref()?).ok()?.parse().ok());
+        all.entry(number.unwrap_or(usize::MAX)).or_default().push(one);
+    }
+    all
+}

@@ -1,0 +1,340 @@
+//! One run: a cluster, its users and its faults, all from one seed.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use ksched_core::cluster::{Cluster, Delivery, Geometry};
+use ksched_kafka::{
+    Position, TopicPartition,
+    memory::{Request, TopicConfig},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    faults::Weather,
+    judge,
+    nodes::{Directory, WorkerNode, start_coordinator, start_worker},
+    process::CutOff,
+    users::{TARGET, TARGET_PARTITIONS, Users},
+    world::World,
+};
+
+/// After the last fault has healed, and all is due, everything is out within this (I7).
+const HEALS_WITHIN: Duration = Duration::from_secs(25);
+/// Jobs of dead processes have ended after this.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
+const TTL_MS: i64 = 2_000;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub seed: u64,
+    /// Requests, calls, kills and the like.
+    pub steps: u64,
+    /// Two runs with the same are alike step by step.
+    pub fingerprint: u64,
+    /// Empty if all is well.
+    pub violations: Vec<String>,
+}
+
+/// Whether each step is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    On,
+    Off,
+}
+
+/// Runs one seed, in virtual time.
+///
+/// # Errors
+/// The machine has no runtime to give.
+pub fn run(seed: u64, trace: Trace) -> std::io::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    // Drawn inside, where time is the runtime's.
+    Ok(runtime.block_on(async { Simulation::draw(seed, trace).run(seed).await }))
+}
+
+struct Simulation {
+    world: Arc<World>,
+    users: Arc<Users>,
+    directory: Directory,
+    workers: Vec<WorkerNode>,
+    /// Nothing goes wrong in this run, so the order is judged.
+    fair: bool,
+    rages_for: Duration,
+    /// At this instant everything stops for this long.
+    outage: Option<(Duration, Duration)>,
+    clocks_differ: bool,
+}
+
+impl Simulation {
+    fn draw(seed: u64, trace: Trace) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+        let geometry = Geometry {
+            slot_width_ms: 4_000,
+            ratio: 4,
+            levels: 2,
+            lanes: rng.random_range(1..=2),
+            lease_ttl_ms: TTL_MS,
+        };
+        let cluster = Cluster {
+            geometry,
+            intake_partitions: 1,
+            delivery: if rng.random_bool(0.15) { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce },
+            ..Cluster::default()
+        };
+        let fair = rng.random_bool(0.05);
+        let weather = if fair { Weather::fair() } else { Weather::draw(&mut rng, TTL_MS.unsigned_abs()) };
+        let world = World::new(seed, cluster, weather, trace == Trace::On);
+        let span_ms = rng.random_range(8_000..20_000);
+        let ahead_ms = if rng.random_bool(0.25) { 70_000 } else { 15_000 };
+        let second = |s: u64| Duration::from_secs(s);
+        let outage = (!fair && rng.random_bool(0.08))
+            .then(|| (second(rng.random_range(2..10)), second(rng.random_range(20..150))));
+        let users = Users::draw(&world, span_ms, ahead_ms);
+        Self {
+            world,
+            users,
+            directory: Directory::default(),
+            workers: Vec::new(),
+            fair,
+            rages_for: Duration::from_millis(span_ms.unsigned_abs() + 8_000),
+            outage,
+            clocks_differ: !fair && rng.random_bool(0.5),
+        }
+    }
+
+    async fn run(mut self, seed: u64) -> Outcome {
+        self.make_topics();
+        self.populate();
+        self.users.start(&self.world, &self.directory);
+        if !self.fair {
+            self.rage().await;
+        }
+        self.heal();
+        self.settle().await;
+        judge::judge(&self.world, &self.users, self.fair);
+        self.end().await;
+        let world = &self.world;
+        Outcome {
+            seed,
+            steps: world.steps(),
+            fingerprint: world.fingerprint(),
+            violations: world.violations(),
+        }
+    }
+
+    /// As the first coordinator of a cluster does: every topic, every position at 0.
+    fn make_topics(&self) {
+        let cluster = &self.world.cluster;
+        let geometry = &cluster.geometry;
+        let internal = TopicConfig { log_append_time: true, ..TopicConfig::default() };
+        let mut topics = vec![
+            (cluster.due_topic(), geometry.due_partitions(), internal),
+            (cluster.intake_topic.clone(), cluster.intake_partitions, TopicConfig::default()),
+        ];
+        topics.extend(
+            (1..=geometry.levels).map(|k| (cluster.wheel_topic(k), geometry.wheel_partitions(), internal)),
+        );
+        let positions = topics.iter().flat_map(|(topic, count, _)| {
+            let topic: Arc<str> = topic.as_str().into();
+            (0..*count).map(move |partition| {
+                let at = TopicPartition { topic: Arc::clone(&topic), partition };
+                (at, Position { offset: 0, metadata: String::new() })
+            })
+        });
+        let positions = positions.collect();
+        let lanes = i32::from(geometry.lanes);
+        topics.push((cluster.control_topic(), lanes, TopicConfig { compacted: true, ..internal }));
+        topics.push((cluster.dead_letter_topic.clone(), 4, TopicConfig::default()));
+        topics.push((TARGET.to_owned(), TARGET_PARTITIONS, internal));
+        for (topic, partitions, config) in topics {
+            if let Err(why) = self.world.broker.create_topic(&topic, partitions, config) {
+                self.world.violated(format!("{topic} cannot be made: {why}"));
+            }
+        }
+        let group = cluster.group().into();
+        self.world.broker.handle(&Request::OffsetCommit { group, positions });
+    }
+
+    fn populate(&mut self) {
+        let (coordinators, workers) =
+            self.world.draw(|rng| (rng.random_range(1..=2), rng.random_range(2..=3)));
+        for number in 1..=coordinators {
+            self.add_coordinator(&format!("coordinator-{number}"));
+        }
+        for number in 1..=workers {
+            self.add_worker(&format!("worker-{number}"));
+        }
+    }
+
+    fn add_coordinator(&self, name: &str) {
+        let node = start_coordinator(&self.world, name, 0);
+        self.directory.lock().push(node);
+    }
+
+    fn add_worker(&mut self, name: &str) {
+        let skew_us = self.skew_us();
+        self.workers.push(start_worker(&self.world, &self.directory, name, skew_us));
+    }
+
+    /// A difference that is allowed.
+    fn skew_us(&self) -> i64 {
+        if self.clocks_differ { self.world.draw(|rng| rng.random_range(-240_000..=240_000)) } else { 0 }
+    }
+
+    /// Strikes now and then, until it is time to heal.
+    async fn rage(&mut self) {
+        let began_at = Instant::now();
+        let mut outage = self.outage;
+        while began_at.elapsed() < self.rages_for {
+            sleep(self.world.draw_ms(100, 5_000)).await;
+            match outage.take_if(|(at, _)| began_at.elapsed() >= *at) {
+                Some((_, span)) => self.everything_stops(span).await,
+                None => self.strike().await,
+            }
+        }
+    }
+
+    async fn everything_stops(&mut self, span: Duration) {
+        let names: Vec<_> = self
+            .workers
+            .drain(..)
+            .map(|worker| {
+                worker.process.kill();
+                worker.process.name.clone()
+            })
+            .collect();
+        let coordinators: Vec<_> = self.directory.lock().drain(..).collect();
+        coordinators.iter().for_each(|node| node.process.kill());
+        sleep(span).await;
+        coordinators.iter().for_each(|node| self.add_coordinator(&node.process.name));
+        names.iter().for_each(|name| self.add_worker(name));
+    }
+
+    async fn strike(&mut self) {
+        let (blow, at, span_ms) = self.world.draw(|rng| {
+            (rng.random_range(0..15), rng.random_range(0..self.workers.len()), rng.random_range(100..8_000))
+        });
+        let span = Duration::from_millis(span_ms);
+        let worker = self.workers[at].clone();
+        match blow {
+            0..=1 => {
+                worker.process.kill();
+                self.restart_worker(at, span / 2).await;
+            }
+            2 => {
+                worker.shutdown.cancel();
+                self.restart_worker(at, span / 8).await;
+            }
+            3 => self.roll().await,
+            4..=5 => worker.process.pause_for(span),
+            6 => self.coordinator_dies(span / 2).await,
+            7 => {
+                let first = self.directory.lock().first().cloned();
+                first.iter().for_each(|node| node.process.pause_for(span));
+            }
+            8 => self.away(&self.world.broker_away, span).await,
+            9 => self.away(&self.world.store_away, span).await,
+            10 => {
+                let cut = CutOff { broker: self.world.once_in(2), coordinators: true, store: false };
+                *worker.process.cut_off.lock() = cut;
+                sleep(span).await;
+                *worker.process.cut_off.lock() = CutOff::default();
+            }
+            11 => {
+                // The next holder's clock is behind that of this one.
+                worker.process.set_skew(240_000);
+                sleep(Duration::from_millis(1_500)).await;
+                worker.process.set_skew(-240_000);
+                sleep(self.world.draw_ms(300, 900)).await;
+                worker.process.kill();
+                self.restart_worker(at, span / 8).await;
+            }
+            12 => {
+                // It cannot renew its lease, and Kafka is as near as ever.
+                worker.process.cut_off.lock().coordinators = true;
+                sleep(Duration::from_millis(TTL_MS.unsigned_abs()) + span).await;
+                worker.process.cut_off.lock().coordinators = false;
+            }
+            13 => worker.process.set_skew(self.skew_us()),
+            _ => {
+                let wrong_us = if self.world.once_in(2) { 3_600_000_000 } else { -3_600_000_000 };
+                worker.process.set_skew(wrong_us);
+                sleep(span).await;
+                worker.process.set_skew(self.skew_us());
+            }
+        }
+    }
+
+    async fn restart_worker(&mut self, at: usize, after: Duration) {
+        let name = self.workers.remove(at).process.name.clone();
+        sleep(after).await;
+        self.add_worker(&name);
+    }
+
+    /// Every worker is stopped and started again, one soon after the other.
+    async fn roll(&mut self) {
+        for _ in 0..self.workers.len() {
+            let worker = self.workers.remove(0);
+            if self.world.once_in(3) {
+                worker.process.kill()
+            } else {
+                worker.shutdown.cancel()
+            }
+            sleep(self.world.draw_ms(1, 400)).await;
+            self.add_worker(&worker.process.name);
+            sleep(self.world.draw_ms(1, 1_500)).await;
+        }
+    }
+
+    async fn coordinator_dies(&self, after: Duration) {
+        let node = self.directory.lock().remove(0);
+        node.process.kill();
+        sleep(after).await;
+        self.add_coordinator(&node.process.name);
+    }
+
+    async fn away(&self, what: &std::sync::atomic::AtomicBool, span: Duration) {
+        self.world.step("faults", || format!("broker or store away for {span:?}"));
+        what.store(true, Ordering::Relaxed);
+        sleep(span).await;
+        what.store(false, Ordering::Relaxed);
+    }
+
+    fn heal(&self) {
+        self.world.step("faults", || "all heals".to_owned());
+        self.world.weather.heal();
+    }
+
+    /// Until everything accepted is out, or should be.
+    async fn settle(&self) {
+        let all_due_ms = self.users.plan.iter().map(|p| p.due_ms).max().unwrap_or(0);
+        let wait = Duration::from_millis((all_due_ms - self.world.now_ms()).max(0).unsigned_abs());
+        sleep(wait).await;
+        let began_at = Instant::now();
+        while began_at.elapsed() < HEALS_WITHIN {
+            sleep(Duration::from_secs(1)).await;
+            if self.users.are_done() && judge::missing(&self.world, &self.users).is_empty() {
+                // A copy that is still on its way has time to show itself.
+                return sleep(Duration::from_secs(5)).await;
+            }
+        }
+    }
+
+    async fn end(&self) {
+        self.workers.iter().for_each(|worker| worker.process.kill());
+        self.directory.lock().iter().for_each(|node| node.process.kill());
+        let began_at = Instant::now();
+        loop {
+            let jobs = self.world.jobs.lock().clone();
+            if jobs.is_empty() {
+                return;
+            }
+            if began_at.elapsed() > ENDS_WITHIN {
+                return self.world.violated(format!("jobs of dead processes do not end: {jobs:?}"));
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
