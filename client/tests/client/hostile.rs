@@ -70,10 +70,16 @@ const WHOLES: &[(&[&str], &str)] = &[
     ),
     (
         &["--delay=1s", "--server=http://there:1", "payload"],
-        "not an address of a coordinator: http://there:1",
+        "\"http://there:1\" is not the address of a coordinator: HOST:PORT is wanted, such as 127.0.0.1:50051",
     ),
-    (&["--delay=1s", "--server=there", "payload"], "not an address of a coordinator: there"),
-    (&["--delay=1s", "--server=there:99999", "payload"], "not an address of a coordinator: there:99999"),
+    (
+        &["--delay=1s", "--server=there", "payload"],
+        "\"there\" is not the address of a coordinator: HOST:PORT is wanted, such as 127.0.0.1:50051",
+    ),
+    (
+        &["--delay=1s", "--server=there:99999", "payload"],
+        "\"there:99999\" is not the address of a coordinator: HOST:PORT is wanted, such as 127.0.0.1:50051",
+    ),
 ];
 
 fn assert_refused(arguments: &[&OsStr], first_line: &str) {
