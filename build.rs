@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // Payloads stay slices of the request's buffer instead of copies.
         .bytes(".ksched.v1")
+        .codec_path("crate::codec::Bounded")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .file_descriptor_set_path(PathBuf::from(env::var("OUT_DIR")?).join("ksched.bin"))
         .compile_protos(&files, &["proto".to_owned()])?;

@@ -2,6 +2,8 @@
 //!
 //! These types live at the doors only; inside, `ksched-core` has the domain types.
 
+mod codec;
+
 /// Package `ksched.v1`.
 pub mod v1 {
     tonic::include_proto!("ksched.v1");

@@ -78,6 +78,19 @@ impl Default for Cluster {
     }
 }
 
+/// Why the names of two topics cannot stand together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    #[error("intake.topic and dead-letter.topic are both {0}: dead letters would be taken in again for ever")]
+    DeadLettersTakenIn(String),
+    #[error("{setting} is {topic}, where messages under way are kept")]
+    Ours { setting: &'static str, topic: String },
+    #[error("{setting} is {topic}: names that begin with __ are Kafka's own")]
+    Kafkas { setting: &'static str, topic: String },
+    #[error("{setting} is {topic}, which is no name for a topic")]
+    Dots { setting: &'static str, topic: String },
+}
+
 /// Inlets of a lane: its partitions of the due topic (design §5).
 pub const INLETS: usize = 3;
 
@@ -106,6 +119,29 @@ impl Cluster {
     /// (design §4.1). `turn` is `a` or `b`.
     pub fn transactional_id(&self, topic: &str, partition: i32, turn: char) -> String {
         format!("ksched.{}.{topic}.{partition}.{turn}", self.name)
+    }
+
+    /// What contradicts itself in the names of the topics that the operator chooses.
+    pub fn topic_errors(&self) -> Vec<TopicError> {
+        let mut errors = Vec::new();
+        let chosen = [("intake.topic", &self.intake_topic), ("dead-letter.topic", &self.dead_letter_topic)];
+        for (setting, topic) in chosen {
+            let topic = topic.clone();
+            let under_way = topic
+                .strip_prefix(&self.topic_prefix)
+                .is_some_and(|name| matches!(name, "due" | "control") || name.starts_with("wheel."));
+            if under_way {
+                errors.push(TopicError::Ours { setting, topic });
+            } else if topic.starts_with("__") {
+                errors.push(TopicError::Kafkas { setting, topic });
+            } else if matches!(&*topic, "." | "..") {
+                errors.push(TopicError::Dots { setting, topic });
+            }
+        }
+        if self.intake_topic == self.dead_letter_topic {
+            errors.push(TopicError::DeadLettersTakenIn(self.intake_topic.clone()));
+        }
+        errors
     }
 
     /// Whether a topic is ours or Kafka's own, and so never a target.

@@ -31,6 +31,9 @@ const TOPIC: &str = "ksched-topic";
 const PARTITION: &str = "ksched-partition";
 /// Known to the dialect, not built yet.
 const LATER: [&str; 3] = ["ksched-id", "ksched-max-lateness", "ksched-late-policy"];
+/// What marks the dialects of other schedulers, not built yet. Without this such a
+/// record would be the earlier system's without a time, and go at once.
+const LATER_DIALECTS: [&str; 2] = ["scheduler-epoch", "schedule_target_epoch"];
 const COMPAT_TIME: &str = "time";
 const COMPAT_TOPIC: &str = "topic";
 
@@ -122,10 +125,7 @@ impl Intake<'_> {
 }
 
 fn read_own(record: &Content, sent_ms: i64) -> Result<Request, Rejected> {
-    let later = LATER.iter().find(|name| record.headers.iter().any(|header| *header.name == ***name));
-    if let Some(name) = later {
-        return Err(Rejected::NotBuilt(name));
-    }
+    refuse_what_is_not_built(record, &LATER)?;
     let topic = text(record, TOPIC)?.ok_or(Rejected::NoTopic(TOPIC))?;
     let partition = text(record, PARTITION)?.map(parse_partition).transpose()?;
     let due_ms = match (text(record, DELIVER_AT)?, text(record, DELAY)?) {
@@ -151,6 +151,7 @@ fn read_own(record: &Content, sent_ms: i64) -> Result<Request, Rejected> {
 }
 
 fn read_compat(record: &Content, now_ms: i64, zone: Option<&TimeZone>) -> Result<Request, Rejected> {
+    refuse_what_is_not_built(record, &LATER_DIALECTS)?;
     let topic = text(record, COMPAT_TOPIC)?.ok_or(Rejected::NoTopic(COMPAT_TOPIC))?;
     let due_ms = match text(record, COMPAT_TIME)? {
         None => now_ms,
@@ -166,6 +167,11 @@ fn read_compat(record: &Content, now_ms: i64, zone: Option<&TimeZone>) -> Result
         request_id: None,
         attempt: None,
     })
+}
+
+fn refuse_what_is_not_built(record: &Content, names: &[&'static str]) -> Result<(), Rejected> {
+    let later = names.iter().find(|name| record.headers.iter().any(|header| *header.name == ***name));
+    later.map_or(Ok(()), |name| Err(Rejected::NotBuilt(name)))
 }
 
 /// The name of the reserved header that is all that is wrong: its place among the

@@ -217,6 +217,10 @@ fn parse_iso(text: &str, zone: &str, default_zone: Option<&TimeZone>) -> Result<
     let offset = match (pieces.offset(), annotated) {
         (Some(offset), annotated) => {
             let numeric = offset.to_numeric_offset();
+            // jiff reads up to 25:59:59, RFC 3339 and we no more than 23:59.
+            if numeric.seconds().abs() >= 86_400 {
+                return Err(TimeError::NotATime);
+            }
             // `Z` says nothing about local time (RFC 9557), so it contradicts no zone.
             let local = !matches!(offset, PiecesOffset::Zulu);
             if let (true, Some(zone)) = (local, annotated) {

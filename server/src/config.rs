@@ -181,6 +181,12 @@ impl Config {
         if let Err(why) = cluster.geometry.check() {
             given.mistake(format_args!("geometry of the wheel: {why}"));
         }
+        for why in cluster.topic_errors() {
+            given.mistake(why);
+        }
+        if config.listen == config.http && !config.listen.ends_with(":0") {
+            given.mistake(format_args!("listen and http are both {}", config.listen));
+        }
         config.kafka_properties = given.kafka_properties();
         given.finish().map(|()| config)
     }
@@ -365,5 +371,82 @@ mod tests {
                 .unwrap_err();
         assert_eq!(mistakes.len(), 4, "{mistakes:?}");
         assert!(mistakes[3].contains("ratio must be an even number"), "{mistakes:?}");
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_told_together() {
+        let Mistakes(mistakes) = read(&[
+            "--intake-topic=q",
+            "--dead-letter-topic=q",
+            "--listen=127.0.0.1:9",
+            "--http=127.0.0.1:9",
+            "--lanes=1024",
+            "--slot-width=1s",
+            "--lease-ttl=60s",
+            "-Xacks=1",
+            "-Xtransactional.id=mine",
+        ])
+        .unwrap_err();
+        let expected = [
+            "kafka.acks (-X): ksched itself sets it to all",
+            "kafka.transactional.id (-X): ksched itself sets it",
+            "geometry of the wheel: level 1 opens 63999 ms ahead, further than its slots of 1000 ms reach",
+            "intake.topic and dead-letter.topic are both q: dead letters would be taken in again for ever",
+            "listen and http are both 127.0.0.1:9",
+        ];
+        assert_eq!(mistakes, expected);
+    }
+
+    #[test]
+    fn topics_that_would_feed_on_themselves_are_refused() {
+        let cases = [
+            ("--intake-topic=ksched.due", "intake.topic is ksched.due, where messages under way are kept"),
+            (
+                "--dead-letter-topic=ksched.wheel.2",
+                "dead-letter.topic is ksched.wheel.2, where messages under way are kept",
+            ),
+            (
+                "--intake-topic=__consumer_offsets",
+                "intake.topic is __consumer_offsets: names that begin with __ are Kafka's own",
+            ),
+            ("--intake-topic=..", "intake.topic is .., which is no name for a topic"),
+            (
+                "--dead-letter-topic=SCHEDULED_MESSAGES",
+                "intake.topic and dead-letter.topic are both SCHEDULED_MESSAGES: dead letters would be taken in again for ever",
+            ),
+        ];
+        for (flag, mistake) in cases {
+            assert_eq!(read(&[flag]), Err(Mistakes(vec![mistake.to_owned()])), "{flag}");
+        }
+    }
+
+    #[test]
+    fn wrong_types_are_told_with_the_value() {
+        let cases = [
+            ("--lanes=many", "lanes: \"many\" (--lanes): invalid digit found in string"),
+            ("--lanes=-1", "lanes: \"-1\" (--lanes): invalid digit found in string"),
+            ("--lanes=65536", "lanes: \"65536\" (--lanes): number too large to fit in target type"),
+            ("--slot-width=10", "slot-width: \"10\" (--slot-width): a span such as 10s or 1m30s is expected"),
+            ("--slot-width=-10s", "slot-width: \"-10s\" (--slot-width): it must not be negative"),
+            (
+                "--intake-partitions=0",
+                "intake.partitions: \"0\" (--intake-partitions): a number from 1 on is expected",
+            ),
+            ("--listen=50051", "listen: \"50051\" (--listen): HOST:PORT is expected"),
+            ("--listen=a:65536", "listen: \"a:65536\" (--listen): HOST:PORT is expected"),
+            (
+                "--delivery=twice",
+                "delivery: \"twice\" (--delivery): exactly-once or at-least-once is expected",
+            ),
+            ("--compat-stamps=yes", "compat.stamps: \"yes\" (--compat-stamps): true or false is expected"),
+            ("--replication=0", "replication: \"0\" (--replication): auto or a number from 1 on is expected"),
+            (
+                "--store=etcd://root:hush@nowhere",
+                "store: \"etcd://***@nowhere\" (--store): HOST:PORT is expected",
+            ),
+        ];
+        for (flag, mistake) in cases {
+            assert_eq!(read(&[flag]), Err(Mistakes(vec![mistake.to_owned()])), "{flag}");
+        }
     }
 }

@@ -1,8 +1,15 @@
 //! The gRPC door: services, health, reflection, and the limits that are all off
 //! by default.
 
-use std::{io, time::Duration};
+use std::{
+    io::{
+        self,
+        ErrorKind::{ConnectionAborted, ConnectionReset},
+    },
+    time::Duration,
+};
 
+use futures::{Stream, StreamExt};
 use ksched_proto::v1::{
     admin_server::{Admin, AdminServer},
     job_leasing_server::{JobLeasing, JobLeasingServer},
@@ -39,6 +46,9 @@ const CONNECTION_AGE: Duration = Duration::from_secs(7_200);
 const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(600);
 /// Open connections can hold a graceful shutdown up for ever (hyper #4170).
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// While no connection can be taken, as when file descriptors are used up.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The door did not open, or fell shut.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +103,7 @@ pub(crate) async fn serve(
         .max_connection_age_grace(CONNECTION_AGE_GRACE)
         .timeout(CALL_TIMEOUT)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(paced(incoming), shutdown.clone().cancelled_owned());
     tokio::select! {
         ended = server => Ok(ended?),
         () = async { shutdown.cancelled().await; sleep(DRAIN_TIMEOUT).await } => {
@@ -101,6 +111,22 @@ pub(crate) async fn serve(
             Ok(())
         }
     }
+}
+
+/// Waits a moment after a connection could not be taken, and says so. tonic tries again
+/// at once and silently: out of file descriptors that is a loop which takes a whole core.
+fn paced<C>(incoming: impl Stream<Item = io::Result<C>>) -> impl Stream<Item = io::Result<C>> {
+    incoming.then(async |accepted| {
+        match &accepted {
+            // A connection that was gone before it was taken is its peer's affair.
+            Err(error) if !matches!(error.kind(), ConnectionAborted | ConnectionReset) => {
+                tracing::warn!("no connection can be taken: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+            _ => {}
+        }
+        accepted
+    })
 }
 
 /// Tells the health service what the readiness says, until the shutdown, at which
@@ -137,6 +163,17 @@ mod tests {
     use tonic_health::pb::{HealthCheckRequest, health_server::Health};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_door_without_descriptors_left_does_not_spin() {
+        const EMFILE: i32 = 24;
+        let none_left = || Err(io::Error::from_raw_os_error(EMFILE));
+        let begun = tokio::time::Instant::now();
+        let taken = [none_left(), Err(ConnectionReset.into()), none_left(), Ok(1)];
+        let all: Vec<_> = paced(futures::stream::iter(taken)).collect().await;
+        assert_eq!(all.len(), 4);
+        assert_eq!(begun.elapsed(), 2 * ACCEPT_PAUSE);
+    }
 
     #[tokio::test]
     async fn health_follows_the_readiness_and_ends_with_the_shutdown() {

@@ -14,6 +14,7 @@ use std::{pin::Pin, sync::Arc};
 use futures::Stream;
 use ksched_core::validate::Violation;
 use ksched_proto::v1::{self, schedule_result, scheduler_server};
+use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -23,6 +24,10 @@ use crate::status;
 
 /// Most items of one batch.
 pub(crate) const MAX_BATCH: usize = 10_000;
+
+/// Bytes of errors that a batch's answer tells in full: with 10,000 brief results the
+/// answer stays below the 4 MiB that gRPC clients read unless told otherwise.
+const FULL_ERRORS: usize = 2 << 20;
 
 /// Why a message was not scheduled, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,8 +108,8 @@ impl scheduler_server::Scheduler for Scheduler {
             return Err(Error::TooManyItems { items: requests.len() }.into());
         }
         let _room = self.placer.try_reserve(requests.iter().map(request::weight).sum())?;
-        let results = self.placer.schedule(requests).await.into_iter().map(result).collect();
-        Ok(Response::new(v1::BatchScheduleResponse { results }))
+        let outcomes = self.placer.schedule(requests).await;
+        Ok(Response::new(v1::BatchScheduleResponse { results: all_told(outcomes) }))
     }
 
     type ScheduleStreamStream =
@@ -117,6 +122,27 @@ impl scheduler_server::Scheduler for Scheduler {
         let answers = stream::answers(Arc::clone(&self.placer), request.into_inner(), self.shutdown.clone());
         Ok(Response::new(Box::pin(answers)))
     }
+}
+
+/// The outcomes of a batch. Once errors have taken their room, the rest are brief: an
+/// answer that cannot be read would leave it open what was scheduled.
+fn all_told(outcomes: Vec<Result<v1::ScheduleResponse, Error>>) -> Vec<v1::ScheduleResult> {
+    let mut room = FULL_ERRORS;
+    let outcomes = outcomes.into_iter().map(|outcome| {
+        let brief = outcome.as_ref().err().map(status::brief);
+        let told = result(outcome);
+        let size = brief.as_ref().map_or(0, |_| told.encoded_len());
+        match brief {
+            Some(brief) if size > room => {
+                v1::ScheduleResult { result: Some(schedule_result::Result::Error(brief)) }
+            }
+            _ => {
+                room -= size;
+                told
+            }
+        }
+    });
+    outcomes.collect()
 }
 
 /// One message's outcome as an item of a batch or stream.

@@ -23,6 +23,10 @@ pub(crate) const DOMAIN: &str = "ksched";
 /// Long enough for a few appends to be acknowledged.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
+/// Bytes of a description that may repeat what the caller sent. Errors travel in
+/// trailers, three times over; a peer that reads at most 8 KiB of them sees none otherwise.
+const REPEATED_MAX: usize = 500;
+
 /// A status whose details tell machines the reason.
 pub(crate) fn with_reason(code: Code, reason: &'static str, message: impl Into<String>) -> Status {
     Status::with_error_details(code, message, details(reason))
@@ -30,13 +34,28 @@ pub(crate) fn with_reason(code: Code, reason: &'static str, message: impl Into<S
 
 /// A refused field of a request; `reason` is upper snake case.
 pub(crate) fn bad_field(field: &str, reason: &'static str, description: impl Into<String>) -> Status {
-    let (field, description) = (field.to_owned(), description.into());
+    let (field, mut description) = (field.to_owned(), description.into());
+    if let Some(end) = (0..=REPEATED_MAX).rev().find(|end| description.is_char_boundary(*end))
+        && end < description.len()
+    {
+        description.replace_range(end.., "…");
+    }
     bad_request(reason, format!("{field} {description}"), vec![violation(field, description, reason)])
 }
 
 /// The same error as an item of a batch or stream.
 pub(crate) fn item(error: Error) -> tonic_types::Status {
-    let status = Status::from(error);
+    unpacked(&Status::from(error))
+}
+
+/// Code and reason alone, where there is no room for more.
+pub(crate) fn brief(error: &Error) -> tonic_types::Status {
+    let reason = error.label();
+    let message = format!("{reason}; the batch has too many errors to tell each in full");
+    unpacked(&with_reason(code(error), reason, message))
+}
+
+fn unpacked(status: &Status) -> tonic_types::Status {
     // tonic keeps the details as an encoded google.rpc.Status.
     tonic_types::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
         code: status.code() as i32,
@@ -45,9 +64,19 @@ pub(crate) fn item(error: Error) -> tonic_types::Status {
     })
 }
 
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Invalid(_) | Error::TooManyItems { .. } | Error::Sequence { .. } => Code::InvalidArgument,
+        Error::NotBuilt { .. } => Code::Unimplemented,
+        Error::Overloaded => Code::ResourceExhausted,
+        Error::NotScheduled(_) | Error::OutcomeUnknown(_) | Error::Stopping => Code::Unavailable,
+        Error::Refused(_) => Code::Internal,
+    }
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let (reason, message) = (error.label(), error.to_string());
+        let (code, reason, message) = (code(&error), error.label(), error.to_string());
         match error {
             Error::Invalid(violations) => invalid(&violations, reason, message),
             Error::TooManyItems { .. } => bad_field("requests", reason, message),
@@ -55,17 +84,16 @@ impl From<Error> for Status {
             Error::NotBuilt { field } => {
                 let mut details = details(reason);
                 details.add_bad_request_violation(field, "is not built yet");
-                Self::with_error_details(Code::Unimplemented, message, details)
+                Self::with_error_details(code, message, details)
             }
             Error::Overloaded => {
                 let mut details = details(reason);
                 details.set_retry_info(Some(RETRY_DELAY));
-                Self::with_error_details(Code::ResourceExhausted, message, details)
+                Self::with_error_details(code, message, details)
             }
-            Error::NotScheduled(_) | Error::OutcomeUnknown(_) | Error::Stopping => {
-                with_reason(Code::Unavailable, reason, message)
+            Error::NotScheduled(_) | Error::OutcomeUnknown(_) | Error::Stopping | Error::Refused(_) => {
+                with_reason(code, reason, message)
             }
-            Error::Refused(_) => with_reason(Code::Internal, reason, message),
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     topic: String,
     /// Target partition; by the key's hash if absent.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
     /// Key of the message: those of one key keep their order.
     #[arg(long)]

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cli;
+mod hostile;
 mod schedule;
 mod stream;
 mod stub;

@@ -85,6 +85,8 @@ fn what_is_not_a_due_time_says_why() {
         ("2023-09-01", TimeError::NotATime),
         ("2023-09-01T18:40:00.0000000000001Z", TimeError::NotATime),
         ("2023-09-01T18:40:00Z CET", TimeError::NotATime),
+        ("2023-09-01T18:40:00+24:00", TimeError::NotATime),
+        ("2023-09-01T18:40:00-24:00[Europe/Berlin]", TimeError::NotATime),
         ("1 Sep 2023 18:40 CET now", TimeError::NotATime),
         ("1 Spt 2023 18:40 CET", TimeError::NotATime),
         ("Fri, 01 Sep 2023 18:40:00 CET", TimeError::NotATime),

@@ -60,6 +60,8 @@ pub enum Reason {
     AttemptIdLength { bytes: usize },
     #[error("must be at least 1")]
     AttemptNumberMissing,
+    #[error("is missing")]
+    AttemptFirstAtMissing,
     #[error(
         "was {age_ms} ms ago, at most {ATTEMPT_WINDOW_MS} ms are allowed: later copies could not be recognised"
     )]
@@ -92,6 +94,7 @@ impl Reason {
             Self::RequestIdIllegal => "REQUEST_ID_ILLEGAL",
             Self::AttemptIdLength { .. } => "ATTEMPT_ID_LENGTH",
             Self::AttemptNumberMissing => "ATTEMPT_NUMBER_MISSING",
+            Self::AttemptFirstAtMissing => "ATTEMPT_FIRST_AT_MISSING",
             Self::AttemptTooLate { .. } => "ATTEMPT_TOO_LATE",
             Self::AttemptInFuture { .. } => "ATTEMPT_IN_FUTURE",
         }

@@ -36,10 +36,7 @@ pub(super) fn convert(request: v1::ScheduleRequest, now_ms: i64) -> Result<(Requ
     let attempt = request.attempt.map(|attempt| Attempt {
         id: attempt.id,
         number: attempt.number,
-        // Without it the try counts as older than any window.
-        first_at_ms: attempt
-            .first_at
-            .map_or(0, |at| note("attempt.first_at", timestamp_ms(&at)).unwrap_or(now_ms)),
+        first_at_ms: note("attempt.first_at", first_at_ms(attempt.first_at.as_ref())).unwrap_or(now_ms),
     });
     let converted = Request {
         topic: request.topic.into(),
@@ -89,6 +86,15 @@ fn timestamp_ms(at: &Timestamp) -> Result<i64, Reason> {
     validate::timestamp_ms(at.seconds, at.nanos)
 }
 
+/// When the first try was sent. How far off it is, is judged with the window of tries.
+fn first_at_ms(at: Option<&Timestamp>) -> Result<i64, Reason> {
+    let at = at.ok_or(Reason::AttemptFirstAtMissing)?;
+    match timestamp_ms(at) {
+        Err(Reason::DueOutOfRange) => Ok(at.seconds.saturating_mul(1_000)),
+        judged => judged,
+    }
+}
+
 /// Whole milliseconds as the wire's timestamp.
 pub(super) fn timestamp(ms: i64) -> Timestamp {
     Timestamp { seconds: ms.div_euclid(1_000), nanos: (ms.rem_euclid(1_000) * 1_000_000) as i32 }
@@ -117,4 +123,75 @@ pub(super) fn weight(request: &v1::ScheduleRequest) -> usize {
         h.name.len() + value + 64
     });
     OVERHEAD + key + value + headers.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use ksched_core::{
+        cluster::Cluster,
+        validate::{Door, Limits, Stamp},
+    };
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    const NOW_MS: i64 = 1_795_000_000_000;
+
+    /// Decodes, converts and checks as the placer does.
+    fn judge(bytes: &[u8]) -> Result<(), TestCaseError> {
+        let Ok(request) = v1::ScheduleRequest::decode(bytes) else { return Ok(()) };
+        let key = request.record_key.clone();
+        prop_assert!(weight(&request) >= 512);
+        let Ok((request, faults)) = convert(request, NOW_MS) else { return Ok(()) };
+        let (cluster, limits) = (Cluster::default(), Limits::default());
+        let stamp = Stamp { scheduled_at_us: 1, origin: 7 };
+        let asked = request.content.clone();
+        if let Ok(accepted) = (Door { cluster: &cluster, limits: &limits }).accept(request, NOW_MS, stamp)
+            && faults.is_empty()
+        {
+            prop_assert_eq!(&accepted.content, &asked);
+            prop_assert_eq!(accepted.content.key.is_some(), key.is_some());
+            let at = timestamp(accepted.envelope.due_ms);
+            prop_assert_eq!(timestamp_ms(&at), Ok(accepted.envelope.due_ms));
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn any_bytes_are_refused_or_taken_as_they_are(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            judge(&bytes)?;
+        }
+
+        #[test]
+        fn a_damaged_request_is_refused_or_taken_as_it_is(
+            seconds: i64, nanos: i32, delay: bool, number: u32, first_at: Option<i64>, partition: Option<i32>,
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        ) {
+            let when = if delay {
+                schedule_request::When::Delay(prost_types::Duration { seconds, nanos })
+            } else {
+                schedule_request::When::DueTime(Timestamp { seconds, nanos })
+            };
+            let first_at = first_at.map(|seconds| Timestamp { seconds, nanos: 0 });
+            let request = v1::ScheduleRequest {
+                topic: "orders".to_owned(),
+                partition,
+                record_key: Some(RecordKey::KeyText("k".to_owned())),
+                headers: vec![v1::Header { name: "h".to_owned(), header_value: None }],
+                when: Some(when),
+                attempt: Some(v1::Attempt { id: vec![3; 16].into(), number, first_at }),
+                ..Default::default()
+            };
+            let mut bytes = request.encode_to_vec();
+            for (at, by) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] ^= by;
+            }
+            judge(&bytes)?;
+        }
+    }
 }

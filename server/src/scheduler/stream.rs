@@ -1,9 +1,13 @@
 //! The stream of one client: requests in, answers out, in order.
 //!
-//! There is no task and no channel. What has arrived is taken in chunks, some of
-//! them are in flight at once, and the chunks' answers leave in the order of their
-//! requests. All of it is driven by the client taking answers: one that does not
-//! read them stops only its own stream, by HTTP/2 flow control.
+//! What has arrived is taken in chunks, some of them are in flight at once, and the
+//! chunks' answers leave in the order of their requests. A chunk is taken only when
+//! there is a place for its answer, so a client that reads none stops its own stream,
+//! by HTTP/2 flow control.
+//!
+//! All of it is driven by a task of the stream's own. Were it driven by the client
+//! taking answers, chunks in flight would hold their share of the room for all
+//! callers ([`Placer::reserve`]) as long as the client does not read.
 
 use std::{mem, sync::Arc};
 
@@ -12,6 +16,10 @@ use futures::{
     stream::{self, Fuse},
 };
 use ksched_proto::v1::{self, StreamAnswers, schedule_result};
+use tokio::{
+    sync::mpsc::{self, OwnedPermit},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -21,8 +29,10 @@ use super::{Error, Placer, request, result};
 const CHUNK: usize = 625;
 /// Bytes after which a chunk is closed.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Chunks in flight at once.
+/// Chunks in flight or with unread answers at once.
 const CHUNKS: usize = 16;
+
+type Answer = Result<v1::ScheduleStreamResponse, Status>;
 
 /// The answers to a stream of requests. Ends after the requests' end, at the first
 /// error of the stream itself, or at the shutdown; what was taken is answered first.
@@ -30,27 +40,47 @@ pub(super) fn answers<S>(
     placer: Arc<Placer>,
     requests: S,
     shutdown: CancellationToken,
-) -> impl Stream<Item = Result<v1::ScheduleStreamResponse, Status>> + Send
+) -> impl Stream<Item = Answer> + Send
+where
+    S: Stream<Item = Result<v1::ScheduleStreamRequest, Status>> + Send + Unpin + 'static,
+{
+    let (sender, receiver) = mpsc::channel(CHUNKS);
+    // Dropped with the answers, by which the task ends too.
+    let mut task = JoinSet::new();
+    task.spawn(drive(placer, requests, shutdown, sender));
+    stream::unfold((receiver, task), async |(mut receiver, mut task)| match receiver.recv().await {
+        Some(answer) => Some((answer, (receiver, task))),
+        None => {
+            let panicked = task.join_next().await?.err()?;
+            Some((Err(Status::internal(panicked.to_string())), (receiver, task)))
+        }
+    })
+}
+
+/// Takes requests and sends their answers, until either side is through.
+async fn drive<S>(placer: Arc<Placer>, requests: S, shutdown: CancellationToken, to: mpsc::Sender<Answer>)
 where
     S: Stream<Item = Result<v1::ScheduleStreamRequest, Status>> + Send + Unpin,
 {
     let inbound = Inbound { requests: requests.fuse(), last: 0, answers: None, end: None };
-    let chunks = stream::unfold((Some(inbound), shutdown), async |(inbound, shutdown)| {
+    let chunks = stream::unfold((Some(inbound), to, shutdown), async |(inbound, to, shutdown)| {
         let mut inbound = inbound?;
+        let place = to.clone().reserve_owned().await.ok()?;
         let chunk = inbound.next_chunk(&shutdown).await?;
         let inbound = matches!(chunk, Chunk::Requests(_)).then_some(inbound);
-        Some((chunk, (inbound, shutdown)))
+        Some(((place, chunk), (inbound, to, shutdown)))
     });
-    let answered = chunks.map(move |chunk| {
-        let placer = Arc::clone(&placer);
-        async move {
-            match chunk {
-                Chunk::Requests(requests) => Ok(requests.schedule(&placer).await),
-                Chunk::End(status) => Err(status),
-            }
-        }
+    let answered = chunks.map(|(place, chunk): (OwnedPermit<Answer>, _)| async {
+        let answer = match chunk {
+            Chunk::Requests(requests) => Ok(requests.schedule(&placer).await),
+            Chunk::End(status) => Err(status),
+        };
+        (place, answer)
     });
-    answered.buffered(CHUNKS)
+    let sent = answered.buffered(CHUNKS).for_each(async |(place, answer)| {
+        place.send(answer);
+    });
+    sent.await;
 }
 
 /// What came in together.
@@ -123,7 +153,10 @@ where
             return Err(Error::Sequence { sequence, last }.into());
         }
         self.last = sequence;
-        self.answers.get_or_insert(request.answers());
+        if self.answers.is_none() {
+            let answers = StreamAnswers::try_from(request.answers);
+            self.answers = Some(answers.map_err(|_| Error::NotBuilt { field: "answers" })?);
+        }
         Ok((sequence, request.request.unwrap_or_default()))
     }
 }

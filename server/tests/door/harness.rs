@@ -28,6 +28,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) struct Knocked {
     pub(crate) config: Config,
+    pub(crate) grpc: SocketAddr,
     pub(crate) channel: Channel,
     pub(crate) http: SocketAddr,
     pub(crate) shutdown: CancellationToken,
@@ -65,10 +66,11 @@ pub(crate) async fn start_with(config: Config, store: Arc<dyn Store>) -> Result<
     let started = timeout(LONG, Coordinator::start(config.clone(), store, shutdown.clone())).await.unwrap();
     let coordinator = started?;
     let http = coordinator.http_address();
-    let channel = Channel::from_shared(format!("http://{}", coordinator.grpc_address())).unwrap();
+    let grpc = coordinator.grpc_address();
+    let channel = Channel::from_shared(format!("http://{grpc}")).unwrap();
     let channel = channel.connect().await.unwrap();
     let running = tokio::spawn(coordinator.run());
-    Ok(Knocked { config, channel, http, shutdown, running })
+    Ok(Knocked { config, grpc, channel, http, shutdown, running })
 }
 
 impl Knocked {

@@ -8,9 +8,13 @@
     reason = "a test's helpers are tests"
 )]
 
+mod abuse;
 mod answers;
 mod appended;
+mod descriptors;
 mod harness;
+mod hostile;
 mod process;
 mod program;
+mod raw;
 mod stream;

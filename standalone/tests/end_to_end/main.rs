@@ -65,7 +65,8 @@ fn usual() -> Stages {
     vec![
         stage![grpcurl::lists_and_schedules, doors::unary_at_a_thousand_a_second],
         stage![doors::batch, doors::stream, doors::intake],
-        stage![intake::dialects, intake::compressions_and_transactions, dedupe::repeats_are_delivered_once,],
+        stage![intake::dialects, intake::compressions_and_transactions, dedupe::repeats_are_delivered_once],
+        stage![targets::what_just_fits_is_delivered],
         stage![targets::one_bad_target_among_good],
         stage![open_transactions::hold_up_no_direct_message],
         stage![faults::worker_killed],

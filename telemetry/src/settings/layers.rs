@@ -15,6 +15,21 @@ const BOOTSTRAP: &str = "bootstrap.servers";
 const PASS_THROUGH: &str = "kafka.";
 const PASS_THROUGH_VARIABLE: &str = "KSCHED_KAFKA__";
 
+/// Properties that the promises rest on, with the values they have whatever is given;
+/// what has none differs from client to client. Another value would be passed over in
+/// silence, or break a client at run time.
+const OURS: [(&str, &[&str]); 9] = [
+    ("acks", &["all", "-1"]),
+    ("request.required.acks", &["all", "-1"]),
+    ("enable.idempotence", &["true"]),
+    ("isolation.level", &["read_committed"]),
+    ("enable.auto.commit", &["false"]),
+    ("enable.auto.offset.store", &["false"]),
+    ("auto.offset.reset", &["error"]),
+    ("group.id", &[]),
+    ("transactional.id", &[]),
+];
+
 /// The process's environment, without what is not Unicode.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
@@ -113,6 +128,11 @@ impl Given {
         if property == BOOTSTRAP {
             // The setting's own flag or variable is the plainer word: it wins within a layer.
             self.values.insert(KAFKA.name, (text, origin));
+        } else if let Some((_, ours)) =
+            OURS.iter().find(|(name, ours)| *name == property && !ours.contains(&&*text))
+        {
+            let value = ours.first().map_or(String::new(), |value| format!(" to {value}"));
+            self.mistakes.push(format!("kafka.{property} ({origin}): ksched itself sets it{value}"));
         } else {
             self.kafka.insert(property.to_owned(), (text, origin));
         }

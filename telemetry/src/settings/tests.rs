@@ -85,6 +85,48 @@ fn all_mistakes_are_told_together_with_their_place() {
 }
 
 #[test]
+fn kafka_properties_that_the_promises_rest_on_are_refused_in_every_layer() {
+    let file = file("[kafka]\nacks = 1\nisolation.level = \"read_committed\"\n");
+    let flags = ["-X", "group.id=mine", "-X", "acks=all", "--config", file.path().to_str().unwrap()];
+    let (_, given) = read(&flags, &[("KSCHED_KAFKA__ENABLE_IDEMPOTENCE", "false")]);
+    let expected = [
+        format!("kafka.acks (in {}): ksched itself sets it to all", file.path().display()),
+        "kafka.enable.idempotence (in KSCHED_KAFKA__ENABLE_IDEMPOTENCE): ksched itself sets it to true"
+            .to_owned(),
+        "kafka.group.id (-X): ksched itself sets it".to_owned(),
+    ];
+    assert_eq!(given.finish(), Err(Mistakes(expected.into())));
+    // What is as it will be anyway is no mistake.
+    assert_eq!(given.kafka_properties().len(), 2);
+}
+
+#[test]
+fn a_file_that_is_no_toml_or_of_other_types_is_told_with_the_rest() {
+    let broken = file("listen = \nlease-ttl = 5s\n");
+    let (_, given) = read(&["--config", broken.path().to_str().unwrap(), "--listen=x"], &[]);
+    let Mistakes(mistakes) = given.finish().unwrap_err();
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    assert!(mistakes[0].starts_with(&broken.path().display().to_string()), "{mistakes:?}");
+
+    let typed = file(
+        "listen = 2027-01-01T00:00:00Z\ninsecure = 1\nlease-ttl = [5]\n[unheard]\nof = 1\n[store]\netcd = \"a\"\n",
+    );
+    let (_, given) = read(&["--config", typed.path().to_str().unwrap()], &[]);
+    let Mistakes(mistakes) = given.finish().unwrap_err();
+    for part in [
+        "listen (in ",
+        "a text or a number is expected",
+        "insecure: \"1\" (in ",
+        "lease-ttl: \"5\" (in ",
+        "unheard.of (in ",
+        "store.etcd (in ",
+    ] {
+        assert!(mistakes.iter().any(|mistake| mistake.contains(part)), "{part} is missing in {mistakes:?}");
+    }
+    assert_eq!(mistakes.len(), 5, "{mistakes:?}");
+}
+
+#[test]
 fn what_is_in_force_is_shown_as_a_file_without_secrets() {
     let flags = ["config", "show", "--store", "etcd://root:hush@e:2379", "-X", "sasl.password=hush"];
     let (_, given) = read(&flags, &[]);
