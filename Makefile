@@ -5,6 +5,7 @@
 #   make check   format, clippy, cargo-deny, documentation, walls between crates
 #   make local   real Kafka, real etcd, coordinators and workers: ARGS="--workers 3"
 #   make tools   the command-line tools that the README and the hints use, in one folder for PATH
+#   make sim     whole clusters under faults in virtual time: ARGS="--seeds 100000 --from 1", "--seed N --trace", "--mutants"
 #   make bench   a measured run against such a cluster: ARGS="--rate 5000 --duration 60s"
 #
 # Builds and downloads are kept under ~/.cache/ksched (KSCHED_CACHE), so that a second run is quick.
@@ -21,7 +22,7 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 BENCH_DIR := $(KSCHED_CACHE)/bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check local tools bench
+.PHONY: help demo test check sim local tools bench
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -35,6 +36,7 @@ demo:
 test:
 	@scripts/install-parts test
 	cargo build --locked --workspace --bins --tests
+	$(BIN)/ksched-sim --seeds 10000
 	cargo test --locked --workspace --no-fail-fast $(ARGS)
 
 check:
@@ -44,6 +46,11 @@ check:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 	cargo deny --locked check bans licenses sources
+
+sim:
+	@scripts/install-parts build
+	cargo build --locked -p ksched-sim
+	$(BIN)/ksched-sim $(ARGS)
 
 local:
 	@scripts/install-parts local

@@ -146,7 +146,7 @@ impl Planned {
         let content = self.content();
         let header = |header: &Header| v1::Header {
             name: header.name.to_string(),
-            header_value: header.value.clone().map(|value| v1::header::HeaderValue::Value(value)),
+            header_value: header.value.clone().map(v1::header::HeaderValue::Value),
         };
         let mut id = [7; 16];
         id[..8].copy_from_slice(&(self.number as u64).to_be_bytes());
