@@ -18,8 +18,6 @@
 )]
 
 mod at_least_once;
-mod bed;
-mod catch;
 mod dedupe;
 mod doors;
 mod faults;
@@ -28,8 +26,6 @@ mod intake;
 mod memory;
 mod open_transactions;
 mod restarts;
-mod run;
-mod table;
 mod targets;
 mod wheel;
 
@@ -40,7 +36,10 @@ use std::{
     time::Instant,
 };
 
-use bed::Bed;
+use ksched_testbed::{
+    bed::{self, Bed},
+    catch, run, table,
+};
 
 /// One thing that must hold; a panic says that it does not.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +113,7 @@ fn main() -> ExitCode {
         all.for_each(|scenario| println!("{}: test", scenario.name));
         return ExitCode::SUCCESS;
     }
+    bed::set_root(env!("CARGO_TARGET_TMPDIR"), "end_to_end");
     bed::sweep();
     let failed: Vec<_> = thread::scope(|scope| {
         let run_row = |row: Vec<Row>| {
