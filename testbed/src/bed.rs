@@ -19,6 +19,8 @@ use ksched_proto::v1::{JobState, scheduler_client::SchedulerClient};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::links::Links;
+
 /// Zone of the earlier system's `time` header, on every worker.
 pub const ZONE: &str = "Europe/Berlin";
 
@@ -29,6 +31,7 @@ pub struct Bed {
     pub log: Arc<Librdkafka>,
     /// Connected once, for questions.
     client: Client,
+    pub(crate) links: Option<Links>,
 }
 
 impl Bed {
@@ -70,7 +73,7 @@ impl Bed {
         let _runtime = runtime().enter();
         let log = ksched_client::kafka::connect(&cluster.kafka().address(), Default::default()).unwrap();
         let client = Client::connect(&cluster.coordinators(), Settings::default()).unwrap();
-        Self { cluster, log: Arc::new(log), client }
+        Self { cluster, log: Arc::new(log), client, links: None }
     }
 
     /// A client of its own, so that one scenario's trouble is not another's.
@@ -103,7 +106,8 @@ impl Bed {
     }
 
     pub fn jobs(&self) -> Vec<JobState> {
-        block_on(self.client.jobs()).expect("the jobs")
+        // Whoever asks may have to wait for a leader.
+        eventually("the jobs", Duration::from_secs(30), || block_on(self.client.jobs()).ok())
     }
 
     /// A worker that runs lanes.
@@ -115,6 +119,13 @@ impl Bed {
                 .find(|state| job_name(state).starts_with("lane/") && !state.worker_name.is_empty());
             lane.map(|state| state.worker_name.clone())
         })
+    }
+
+    /// Waits until this worker runs a lane.
+    pub fn wait_lane_on(&self, worker: &str) {
+        let is_its = |state: &JobState| job_name(state).starts_with("lane/") && state.worker_name == worker;
+        let what = format!("lane on {worker}");
+        eventually(&what, Duration::from_secs(60), || self.jobs().iter().any(is_its).then_some(()));
     }
 
     /// Waits until every lane has a holder.
@@ -138,6 +149,9 @@ impl Bed {
 
     /// Brings back whatever does not run, whatever a scenario left behind.
     pub fn mend(&self) -> Result<(), ksched_local::Error> {
+        if let Some(links) = &self.links {
+            links.heal();
+        }
         let entries = self.cluster.describe().processes;
         for entry in entries.iter().filter(|entry| entry.state == State::Paused) {
             self.cluster.resume(&entry.name)?;

@@ -7,6 +7,8 @@
 //! | [`catch`] | everything that comes to a topic |
 //! | [`table`] | the row of each run |
 //! | [`proxy`] | a TCP proxy that understands Kafka frames: holds, drops, delays, replays by API key |
+//! | [`links`] | a cluster with such a proxy on each link |
+//! | [`dice`] | chance from a seed |
 //! | [`wire`] | the few Kafka requests that tests send by themselves |
 //!
 //! Only tests depend on this; it panics where a test cannot go on.
@@ -21,6 +23,8 @@
 
 pub mod bed;
 pub mod catch;
+pub mod dice;
+pub mod links;
 pub mod proxy;
 pub mod run;
 pub mod table;

@@ -97,3 +97,20 @@ pub fn print_all<'a>(verdicts: impl IntoIterator<Item = (&'a str, String)>) {
 pub fn note(scenario: &str, text: impl Display) {
     println!("{scenario:<44} {text}");
 }
+
+/// A row of what was counted without the verifier: delivered; lost, doubled, early; the worst lateness.
+pub fn push_counted(scenario: &str, messages: usize, [lost, doubled, early]: [usize; 3], worst_ms: i64) {
+    let [messages, lost, doubled, early] = [messages, lost, doubled, early].map(|n| n as u64);
+    let (scenario, worst_ms) = (scenario.to_owned(), worst_ms as f64);
+    Row { scenario, messages, lost, doubled, early, unknown: 0, p50_ms: f64::NAN, worst_ms, heal_ms: None }
+        .print();
+}
+
+/// The same from each delivered message's name and lateness, of so many in all.
+pub fn tally(scenario: &str, delivered: &[(String, i64)], planned: usize) {
+    let names: std::collections::HashSet<_> = delivered.iter().map(|(name, _)| name).collect();
+    let early = delivered.iter().filter(|(_, late_ms)| *late_ms < 0).count();
+    let worst_ms = delivered.iter().map(|(_, late_ms)| *late_ms).max().unwrap_or_default();
+    let wrong = [planned.saturating_sub(names.len()), delivered.len() - names.len(), early];
+    push_counted(scenario, names.len(), wrong, worst_ms);
+}
