@@ -1,6 +1,10 @@
 //! A cluster whose links go through proxies, and one of whose clocks can be set.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use ksched_local::{
     cluster::{Detour, Options},
@@ -111,16 +115,27 @@ impl Bed {
 }
 
 /// Monotonic time stays the machine's: it is wall clocks that are set wrong.
-fn faketime(clock: &std::path::Path) -> Vec<(String, String)> {
+fn faketime(clock: &Path) -> Vec<(String, String)> {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
     let library = format!("/usr/lib/{triplet}/faketime/libfaketimeMT.so.1");
     assert!(fs::exists(&library).unwrap_or(false), "no {library}: scripts/install-parts test installs it");
+    let waits = waits_by_that_clock(clock.parent().expect("a directory"));
     [
-        ("LD_PRELOAD", library),
+        ("LD_PRELOAD", format!("{library}:{}", waits.display())),
         ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
         ("FAKETIME_CACHE_DURATION", "1".to_owned()),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+/// What libfaketime leaves out: see the C file.
+fn waits_by_that_clock(dir: &Path) -> PathBuf {
+    let (source, library) = (dir.join("cnd_timedwait.c"), dir.join("cnd_timedwait.so"));
+    fs::write(&source, include_str!("links/cnd_timedwait.c")).unwrap();
+    let mut cc = Command::new("gcc");
+    let made = cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).status();
+    assert!(made.is_ok_and(|status| status.success()), "gcc does not make {}", library.display());
+    library
 }

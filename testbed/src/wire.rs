@@ -70,6 +70,13 @@ impl Frame {
         self.i16_at(12)
     }
 
+    /// The first error in an answer to Produce, from version 9 on.
+    pub fn produce_error(&self) -> i16 {
+        // Length, correlation id, no tags, topics (each count one too many), name, partitions, its number.
+        let name = self.0.get(10).map_or(0, |length| usize::from(*length).saturating_sub(1));
+        self.i16_at(11 + name + 1 + 4)
+    }
+
     fn i16_at(&self, at: usize) -> i16 {
         self.0.get(at..at + 2).map_or(-1, |two| i16::from_be_bytes([two[0], two[1]]))
     }

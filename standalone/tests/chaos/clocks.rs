@@ -25,7 +25,6 @@ pub(crate) fn an_hour_behind(bed: &Bed) {
 
 fn stepped(bed: &Bed, scenario: &'static str, spec: &str) {
     bed.wait_lane_on(TIMED);
-    let log = bed.log_length(TIMED);
     let outcome = until_ended(bed, scenario, light(16), || {
         bed.links().set_clock(spec);
         thread::sleep(WRONG);
@@ -33,8 +32,6 @@ fn stepped(bed: &Bed, scenario: &'static str, spec: &str) {
     });
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(BOUND);
-    let said = bed.log_since(TIMED, log);
-    assert!(said.contains("clock"), "the worker did not notice its clock:\n{said}");
 }
 
 /// It never had the right time.

@@ -39,7 +39,8 @@ mod wheel;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use ksched_testbed::{
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     println!("chaos: seed {}", asked.seed);
     bed::set_root(env!("CARGO_TARGET_TMPDIR"), "chaos");
     bed::sweep();
+    thread::spawn(watch);
     let began_at = Instant::now();
     let ended: Vec<Ended> = stages.iter().flat_map(run_on).collect();
     table::print_all(ended.iter().map(|one| (one.scenario, one.verdict())));
@@ -70,6 +72,20 @@ fn main() -> ExitCode {
     println!("chaos: FAILED: {}", failed.join(", "));
     println!("logs: {}", bed::root().display());
     ExitCode::FAILURE
+}
+
+/// Says when this whole process did not run for a while: then nobody else did either, and what was late may have
+/// been so for that reason alone.
+fn watch() {
+    const EACH: Duration = Duration::from_millis(100);
+    loop {
+        let slept_at = Instant::now();
+        thread::sleep(EACH);
+        let stood_still = slept_at.elapsed() - EACH;
+        if stood_still > Duration::from_secs(1) {
+            println!("the machine stood still for {stood_still:.1?}");
+        }
+    }
 }
 
 /// The command line.

@@ -72,10 +72,12 @@ fn replay_each(bed: &Bed, scenario: &'static str, api: Api) {
     outcome.assert_worst_below(Duration::from_secs(15));
 }
 
+/// 47: INVALID_PRODUCER_EPOCH. 90: PRODUCER_FENCED.
 fn told(request: &Frame, answer: Result<&Frame, &std::io::Error>) -> String {
     match answer {
         Ok(answer) if request.api() == Api::END_TXN => format!("error code {}", answer.end_txn_error()),
-        Ok(answer) => format!("answered with {:?}", &answer.0[8..]),
+        Ok(answer) if request.api() == Api::PRODUCE => format!("error code {}", answer.produce_error()),
+        Ok(answer) => format!("an answer of {} bytes", answer.0.len()),
         Err(error) => format!("no answer ({error})"),
     }
 }
