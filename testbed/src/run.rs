@@ -146,7 +146,12 @@ impl Outcome {
         let (v, scenario) = (self.verification(), self.scenario);
         assert!(v.delivered > 0, "{scenario}: nothing was delivered");
         let wrong = v.lost + v.doubled + v.early + v.corrupted + v.invented;
-        assert_eq!(wrong, 0, "{scenario}: {:?} {:?}", self.report.problems, v.examples);
+        let earliest_ms = self.caught.iter().map(Caught::late_ms).min();
+        assert_eq!(
+            wrong, 0,
+            "{scenario}: {:?}, the earliest seen {earliest_ms:?} ms after its due time {:?}",
+            self.report.problems, v.examples
+        );
     }
 
     #[track_caller]

@@ -61,9 +61,9 @@ pub(crate) fn recreated_and_grown(bed: &Bed) {
         ksched_kafka::target::create(&bed.log, name, 2, &[]).unwrap();
         name
     });
-    let caught = Catch::start(bed, grown);
     let kafka = bed.cluster.kafka().address();
-    let mut caught_again = None;
+    // A reader knows the partitions of its beginning.
+    let (mut caught, mut caught_again) = (None, None);
     let outcome = until_ended(bed, scenario, light(14), || {
         schedule(bed, again, b"once more");
         schedule(bed, grown, b"more room");
@@ -71,11 +71,12 @@ pub(crate) fn recreated_and_grown(bed: &Bed) {
         wire::grow_topic(&kafka, grown, 6);
         wire::delete_topic(&kafka, again);
         thread::sleep(Duration::from_millis(500));
+        caught = Some(Catch::start(bed, grown));
         ksched_kafka::target::create(&bed.log, again, 1, &[]).unwrap();
         caught_again = Some(Catch::start(bed, again));
         thread::sleep(Duration::from_secs(9));
     });
-    let grown_count = caught.wait_for(EACH, WITHIN, |_| true).len();
+    let grown_count = caught.expect("it has grown").wait_for(EACH, WITHIN, |_| true).len();
     let again_count = caught_again.expect("it was made again").wait_for(EACH, WITHIN, |_| true).len();
     table::note(scenario, format!("made again: {again_count}, grown: {grown_count} of {EACH}"));
     outcome.assert_exact_but_order();
