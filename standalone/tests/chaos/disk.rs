@@ -12,12 +12,13 @@ use std::{
 use ksched_local::cluster::{Geometry, Options};
 
 use crate::{
-    bed::{self, Bed, now_ms},
+    bed::{self, Bed},
     mischief::{light, until_ended},
     table,
 };
 
 const BROKER: &str = "kafka-1";
+const STARTS: usize = 3;
 const SIZE: &str = "size=700m";
 
 /// Mounted for the broker alone; `mount` needs to be allowed, which it is for root.
@@ -25,9 +26,14 @@ fn mount_point() -> PathBuf {
     bed::root().join("disk-for-kafka")
 }
 
-fn umount() {
-    // Not mounted is as good.
-    let _ = Command::new("umount").arg("--lazy").arg(mount_point()).output();
+/// Whatever comes of the scenario. Lazily: the broker may still run on it.
+struct Unmount;
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        // Not mounted is as good.
+        let _ = Command::new("umount").arg("--lazy").arg(mount_point()).output();
+    }
 }
 
 pub(crate) fn bed() -> Bed {
@@ -48,6 +54,7 @@ pub(crate) fn bed() -> Bed {
 
 pub(crate) fn full(bed: &Bed) {
     let scenario = "disk::full";
+    let _unmount = Unmount;
     let outcome = until_ended(bed, scenario, light(20), || {
         let filler = mount_point().join("filler");
         let mut file = File::create(&filler).unwrap();
@@ -62,9 +69,16 @@ pub(crate) fn full(bed: &Bed) {
         if !ended {
             broker.kill().unwrap();
         }
-        bed.cluster.start_again(BROKER).unwrap();
-        table::note(scenario, format!("{BROKER} answers again at {}", now_ms()));
+        // Seen with Kafka 4.4: the first start after it ends while it loads a broken index, which it mends.
+        let started = (0..STARTS).any(|n| {
+            let answer = bed.cluster.start_again(BROKER);
+            table::note(
+                scenario,
+                format!("start {n}: {}", answer.as_ref().map_or("ended early", |()| "answers")),
+            );
+            answer.is_ok()
+        });
+        assert!(started, "{BROKER} does not start again");
     });
-    umount();
     outcome.assert_nothing_wrong();
 }
