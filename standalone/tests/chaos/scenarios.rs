@@ -72,7 +72,7 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(limits::worker_out_of_files, 13, long, 15),
         scenario!(limits::coordinator_out_of_files, 13, long, 15),
         scenario!(control_plane::gone_for_a_minute, 5, long, 5),
-        scenario!(recovery::worker_killed, 1, long, 10),
+        scenario!(recovery::worker_killed, 1, long, 15),
         scenario!(recovery::worker_stopped, 12, long, 5),
         scenario!(recovery::kafka_back, 4, long, 20),
         scenario!(recovery::control_plane_back, 5, long, 5),
