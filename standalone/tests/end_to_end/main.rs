@@ -9,12 +9,7 @@
 //!
 //! Data and logs are left under cargo's `target/tmp/end_to_end-<pid>` until the next run.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot go on fails"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod at_least_once;
 mod dedupe;
