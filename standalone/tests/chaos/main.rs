@@ -171,13 +171,19 @@ fn run_one(scenario: &Scenario, bed: &Bed) -> Option<String> {
     let slow = table::rows_of(scenario.name).into_iter().filter_map(|row| row.heal_ms).max();
     let bound_ms = scenario.heals_in.as_millis() as i64;
     let problem = match (outcome, slow) {
-        (Err(panic), _) => Some(first_line(panic.downcast_ref::<String>().map_or("see above", |text| text))),
+        (Err(panic), _) => Some(first_line(said(panic.as_ref()))),
         (Ok(()), Some(ms)) if ms > bound_ms => Some(format!("healed after {ms} ms, not {bound_ms}")),
         (Ok(()), _) => None,
     };
     let verdict = problem.as_ref().map_or_else(|| "passed".to_owned(), |why| format!("FAILED ({why})"));
     table::note(scenario.name, format!("{verdict} after {:.1} s", began_at.elapsed().as_secs_f64()));
     problem
+}
+
+/// What a panic said: a formatted text or a literal.
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("see above")
 }
 
 /// Fit for a cell of the table.
