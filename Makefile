@@ -2,6 +2,7 @@
 #
 #   make demo    a scheduler in one process, a short run of messages, and the proof that none was lost
 #   make test    everything .ci/run runs but the checks below
+#   make chaos   every fault on real Kafka and etcd, an hour: ARGS="--seed 7 clocks replays"
 #   make check   format, clippy, cargo-deny, documentation, walls between crates
 #   make local   real Kafka, real etcd, coordinators and workers: ARGS="--workers 3"
 #   make tools   the command-line tools that the README and the hints use, in one folder for PATH
@@ -22,7 +23,7 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 BENCH_DIR := $(KSCHED_CACHE)/bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim local tools bench
+.PHONY: help demo test chaos check sim local tools bench
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -38,6 +39,12 @@ test:
 	cargo build --locked --workspace --bins --tests
 	$(BIN)/ksched-sim --seeds 10000
 	cargo test --locked --workspace --no-fail-fast $(ARGS)
+
+# The short ones are part of `make test`.
+chaos:
+	@scripts/install-parts test
+	cargo build --locked --workspace --bins --tests
+	cargo test --locked --workspace --test chaos -- --all $(ARGS)
 
 check:
 	@scripts/install-parts check

@@ -54,6 +54,22 @@ pub struct Options {
     pub worker_args: Vec<String>,
     /// Added to the environment of single processes, by their names.
     pub env: BTreeMap<String, Vec<(String, String)>>,
+    /// Further doors of Kafka, for proxies; with one broker only.
+    pub kafka_listeners: Vec<kafka::Listener>,
+    /// By their names, processes that find others through a proxy.
+    pub detours: BTreeMap<String, Detour>,
+}
+
+/// Where a process is told that others are; what is `None` is where they really are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Detour {
+    /// `HOST:PORT[,HOST:PORT…]`, as the rest.
+    pub kafka: Option<String>,
+    /// For workers.
+    pub coordinators: Option<String>,
+    /// For coordinators.
+    pub etcd: Option<String>,
 }
 
 /// The wheel's measures as the coordinator's flags take them.
@@ -87,11 +103,17 @@ impl Default for Options {
             coordinator_args: Vec::new(),
             worker_args: Vec::new(),
             env: BTreeMap::new(),
+            kafka_listeners: Vec::new(),
+            detours: BTreeMap::new(),
         }
     }
 }
 
 impl Options {
+    fn detour_of(&self, name: &str) -> Detour {
+        self.detours.get(name).cloned().unwrap_or_default()
+    }
+
     fn env_of(&self, name: &str) -> Vec<(String, String)> {
         self.env.get(name).cloned().unwrap_or_default()
     }
@@ -278,6 +300,7 @@ fn start_parts(dir: &Path, options: &Options, progress: Progress) -> Result<(Kaf
     let mut kafka = kafka::Options {
         brokers: options.brokers,
         properties: options.kafka_properties.clone(),
+        listeners: options.kafka_listeners.clone(),
         env: options.env_of("kafka-1"),
         progress,
         ..kafka::Options::default()

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Error, Result,
     parts::{self, Progress},
@@ -36,9 +38,21 @@ pub struct Options {
     pub auto_create_topics: AutoCreate,
     /// Broker properties that win over ours.
     pub properties: Vec<(String, String)>,
+    /// Further doors; for one node only.
+    pub listeners: Vec<Listener>,
     /// Added to every node's environment.
     pub env: Vec<(String, String)>,
     pub progress: Progress,
+}
+
+/// A further door of a node, whose clients are told another port than it listens on: what listens there, a proxy,
+/// has all of their connections go through it, and no answer needs to be rewritten for that.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Listener {
+    /// In capitals, as Kafka names listeners.
+    pub name: String,
+    pub port: u16,
+    pub advertised_port: u16,
 }
 
 /// Whether naming an unknown topic makes it.
@@ -56,6 +70,7 @@ impl Default for Options {
             heap: "512m".to_owned(),
             auto_create_topics: AutoCreate::On,
             properties: Vec::new(),
+            listeners: Vec::new(),
             env: Vec::new(),
             progress: parts::silent,
         }
@@ -147,6 +162,9 @@ impl Kafka {
     pub(crate) fn prepare(dir: &Path, options: &Options) -> Result<Self> {
         if !matches!(options.brokers, 1 | 3) {
             return Err(Error::Invalid("Kafka runs as one node or as three"));
+        }
+        if options.brokers != 1 && !options.listeners.is_empty() {
+            return Err(Error::Invalid("only a Kafka of one node has further listeners"));
         }
         fs::create_dir_all(dir).map_err(Error::io(format!("make {}", dir.display())))?;
         let dir = dir.canonicalize().map_err(Error::io(format!("find {}", dir.display())))?;
@@ -248,7 +266,6 @@ impl Layout {
             ("process.roles", "broker,controller".to_owned()),
             ("node.id", id.to_string()),
             ("controller.quorum.voters", voters.join(",")),
-            ("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}")),
             ("controller.listener.names", "CONTROLLER".to_owned()),
             ("log.dirs", home.join("data").display().to_string()),
             ("default.replication.factor", replication.to_string()),
@@ -277,10 +294,34 @@ impl Layout {
             ("log.cleaner.dedupe.buffer.size", "16777216".to_owned()),
             ("auto.create.topics.enable", (options.auto_create_topics == AutoCreate::On).to_string()),
         ];
+        let doors = doors(port, controller, &options.listeners);
         let given = options.properties.iter().map(|(name, value)| (name.as_str(), value.clone()));
         // Of a property named twice, Java takes the last.
-        ours.into_iter().chain(given).map(|(name, value)| format!("{name}={value}\n")).collect()
+        ours.into_iter().chain(doors).chain(given).map(|(name, value)| format!("{name}={value}\n")).collect()
     }
+}
+
+/// Where a node listens, and what it tells its clients of it.
+fn doors(port: u16, controller: u16, further: &[Listener]) -> Vec<(&'static str, String)> {
+    let plain = format!("PLAINTEXT://127.0.0.1:{port}");
+    let all = |port_of: fn(&Listener) -> u16| {
+        further
+            .iter()
+            .map(move |one| format!(",{}://127.0.0.1:{}", one.name, port_of(one)))
+            .collect::<String>()
+    };
+    let listening = all(|one| one.port);
+    let listeners = ("listeners", format!("{plain},CONTROLLER://127.0.0.1:{controller}{listening}"));
+    if further.is_empty() {
+        return vec![listeners];
+    }
+    let protocols: String = further.iter().map(|one| format!(",{}:PLAINTEXT", one.name)).collect();
+    vec![
+        listeners,
+        ("advertised.listeners", format!("{plain}{}", all(|one| one.advertised_port))),
+        ("listener.security.protocol.map", format!("PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}")),
+        ("inter.broker.listener.name", "PLAINTEXT".to_owned()),
+    ]
 }
 
 /// Formats the nodes that have no data yet, side by side.

@@ -102,18 +102,18 @@ impl Binaries {
         etcd: &Etcd,
         ports: &mut Ports,
     ) -> Result<Vec<Role>> {
-        let shared = [
-            ["--kafka".to_owned(), kafka.address()],
-            ["--store".to_owned(), format!("etcd://{}", etcd.address())],
-        ];
-        let shared: Vec<_> = shared.into_iter().flatten().chain(wheel_flags(options)).collect();
+        let shared = wheel_flags(options);
         (1..=options.coordinators)
             .map(|n| {
                 let name = format!("coordinator-{n}");
                 let grpc = ports.of(&name, None)?;
                 let http = ports.of(&format!("{name}-http"), None)?;
+                let detour = options.detour_of(&name);
+                let etcd = detour.etcd.unwrap_or_else(|| etcd.address());
                 let mut args = named(&name, http);
                 args.extend(["--listen".to_owned(), address(grpc)]);
+                args.extend(["--kafka".to_owned(), detour.kafka.unwrap_or_else(|| kafka.address())]);
+                args.extend(["--store".to_owned(), format!("etcd://{etcd}")]);
                 args.extend(shared.iter().chain(&options.coordinator_args).cloned());
                 Ok(role(dir, name, &self.server, args, options, Some(grpc), http))
             })
@@ -133,9 +133,11 @@ impl Binaries {
             .map(|n| {
                 let name = format!("worker-{n}");
                 let http = ports.of(&format!("{name}-http"), None)?;
+                let detour = options.detour_of(&name);
+                let coordinators = detour.coordinators.unwrap_or_else(|| coordinators.join(","));
                 let mut args = named(&name, http);
-                args.extend(["--coordinators".to_owned(), coordinators.join(",")]);
-                args.extend(["--kafka".to_owned(), kafka.address()]);
+                args.extend(["--coordinators".to_owned(), coordinators]);
+                args.extend(["--kafka".to_owned(), detour.kafka.unwrap_or_else(|| kafka.address())]);
                 args.extend(flag("--memory-limit", options.memory_limit.as_ref()));
                 args.extend(options.worker_args.iter().cloned());
                 Ok(role(dir, name, &self.worker, args, options, None, http))

@@ -9,17 +9,9 @@
 //!
 //! Data and logs are left under cargo's `target/tmp/end_to_end-<pid>` until the next run.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "a test that cannot go on fails"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod at_least_once;
-mod bed;
-mod catch;
 mod dedupe;
 mod doors;
 mod faults;
@@ -28,8 +20,6 @@ mod intake;
 mod memory;
 mod open_transactions;
 mod restarts;
-mod run;
-mod table;
 mod targets;
 mod wheel;
 
@@ -40,7 +30,10 @@ use std::{
     time::Instant,
 };
 
-use bed::Bed;
+use ksched_testbed::{
+    bed::{self, Bed},
+    catch, run, table,
+};
 
 /// One thing that must hold; a panic says that it does not.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +108,7 @@ fn main() -> ExitCode {
         all.for_each(|scenario| println!("{}: test", scenario.name));
         return ExitCode::SUCCESS;
     }
+    bed::set_root(env!("CARGO_TARGET_TMPDIR"), "end_to_end");
     bed::sweep();
     let failed: Vec<_> = thread::scope(|scope| {
         let run_row = |row: Vec<Row>| {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::{
     bed::{Bed, block_on, runtime},
     catch::{Catch, Caught},
+    dice,
     table::Row,
 };
 
@@ -19,13 +20,13 @@ const AFFECTED_MS: i64 = 500;
 
 /// How a scenario's messages are scheduled.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
-    pub(crate) door: Door,
-    pub(crate) rate: u32,
-    pub(crate) seconds: u32,
-    pub(crate) delays_ms: (i64, i64),
+pub struct Load {
+    pub door: Door,
+    pub rate: u32,
+    pub seconds: u32,
+    pub delays_ms: (i64, i64),
     /// Bytes of each value.
-    pub(crate) size: usize,
+    pub size: usize,
 }
 
 impl Default for Load {
@@ -36,7 +37,7 @@ impl Default for Load {
 
 /// A run on its way.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub struct Run {
     scenario: &'static str,
     report: JoinHandle<Result<Report, bench::Error>>,
     catch: Catch,
@@ -44,20 +45,20 @@ pub(crate) struct Run {
 
 /// A run that has ended.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) scenario: &'static str,
-    pub(crate) report: Report,
+pub struct Outcome {
+    pub scenario: &'static str,
+    pub report: Report,
     /// Every delivered record.
-    pub(crate) caught: Vec<Caught>,
+    pub caught: Vec<Caught>,
 }
 
 impl Run {
-    pub(crate) fn start(bed: &Bed, scenario: &'static str, load: Load) -> Self {
+    pub fn start(bed: &Bed, scenario: &'static str, load: Load) -> Self {
         let topic = bed.target(scenario);
         let catch = Catch::start(bed, &topic);
         let count = u64::from(load.rate) * u64::from(load.seconds);
         let (from_ms, to_ms) = load.delays_ms;
-        let mut options = Options::new(f64::from(load.rate), count, from_ms..=to_ms, 42);
+        let mut options = Options::new(f64::from(load.rate), count, from_ms..=to_ms, dice::seed());
         options.shape.size = load.size;
         options.door = load.door;
         options.topic = topic;
@@ -67,17 +68,16 @@ impl Run {
     }
 
     /// Waits for its end and prints its row; `fault_at_ms` is when the trouble began.
-    pub(crate) fn finish(self, fault_at_ms: Option<i64>) -> Outcome {
+    pub fn finish(self, fault_at_ms: Option<i64>) -> Outcome {
         let report = block_on(self.report).expect("a run that ends").expect("a run");
         let outcome = Outcome { scenario: self.scenario, report, caught: self.catch.all() };
         let heal_ms = fault_at_ms.map(|at_ms| (outcome.healed_at_ms().unwrap_or(at_ms) - at_ms).max(0));
-        Row { scenario: self.scenario, report: &outcome.report, worst_ms: outcome.worst_ms(), heal_ms }
-            .print();
+        Row::new(self.scenario, &outcome.report, outcome.worst_ms(), heal_ms).print();
         outcome
     }
 
     /// What has been delivered so far.
-    pub(crate) fn delivered(&self) -> usize {
+    pub fn delivered(&self) -> usize {
         self.catch.all().len()
     }
 }
@@ -88,22 +88,22 @@ impl Outcome {
     }
 
     /// Worst visible lateness.
-    pub(crate) fn worst_ms(&self) -> f64 {
+    pub fn worst_ms(&self) -> f64 {
         self.verification().visible_ms.map_or(f64::INFINITY, |p| p.max)
     }
 
-    pub(crate) fn p99_ms(&self) -> f64 {
+    pub fn p99_ms(&self) -> f64 {
         self.verification().visible_ms.map_or(f64::INFINITY, |p| p.p99)
     }
 
     /// When the last affected message came.
-    pub(crate) fn healed_at_ms(&self) -> Option<i64> {
+    pub fn healed_at_ms(&self) -> Option<i64> {
         self.caught.iter().filter(|c| c.late_ms() > AFFECTED_MS).map(|c| c.at_ms).max()
     }
 
     /// Nothing lost, doubled, early, out of order, changed or invented, and everything was taken.
     #[track_caller]
-    pub(crate) fn assert_exact(&self) {
+    pub fn assert_exact(&self) {
         self.assert_exact_but_order();
         let v = self.verification();
         assert_eq!(v.reordered, 0, "{}: {:?}", self.scenario, v.examples);
@@ -111,7 +111,7 @@ impl Outcome {
 
     /// Nothing lost, early, changed or invented; repeated perhaps.
     #[track_caller]
-    pub(crate) fn assert_at_least_once(&self) {
+    pub fn assert_at_least_once(&self) {
         let v = self.verification();
         assert!(v.delivered > 0, "{}: nothing was delivered", self.scenario);
         assert_eq!(v.lost + v.early + v.corrupted + v.invented, 0, "{}: {:?}", self.scenario, v.examples);
@@ -121,7 +121,7 @@ impl Outcome {
     /// For when buckets could not be drained in time: a later message that was in the lane already then overtakes
     /// an earlier one that still waited in the wheel. Order is promised for what is in the lane when it is due.
     #[track_caller]
-    pub(crate) fn assert_exact_but_order(&self) {
+    pub fn assert_exact_but_order(&self) {
         self.assert_exact_in_any_order();
         let (v, scenario) = (self.verification(), self.scenario);
         for behind in v.examples.iter().filter(|example| example.kind == AnomalyKind::Reordered) {
@@ -134,17 +134,28 @@ impl Outcome {
 
     /// Nothing lost, doubled, early, changed or invented, and everything was taken.
     #[track_caller]
-    pub(crate) fn assert_exact_in_any_order(&self) {
-        let v = self.verification();
+    pub fn assert_exact_in_any_order(&self) {
         let (scenario, problems) = (self.scenario, &self.report.problems);
-        assert!(v.delivered > 0, "{scenario}: nothing was delivered");
-        let wrong = v.lost + v.doubled + v.early + v.corrupted + v.invented;
-        assert_eq!(wrong, 0, "{scenario}: {problems:?} {:?}", v.examples);
+        self.assert_nothing_wrong();
         assert_eq!(self.report.refused, 0, "{scenario}: {problems:?}");
     }
 
+    /// Nothing lost, doubled, early, changed or invented of what was taken; some may have been refused.
     #[track_caller]
-    pub(crate) fn assert_worst_below(&self, bound: Duration) {
+    pub fn assert_nothing_wrong(&self) {
+        let (v, scenario) = (self.verification(), self.scenario);
+        assert!(v.delivered > 0, "{scenario}: nothing was delivered");
+        let wrong = v.lost + v.doubled + v.early + v.corrupted + v.invented;
+        let earliest_ms = self.caught.iter().map(Caught::late_ms).min();
+        assert_eq!(
+            wrong, 0,
+            "{scenario}: {:?}, the earliest seen {earliest_ms:?} ms after its due time {:?}",
+            self.report.problems, v.examples
+        );
+    }
+
+    #[track_caller]
+    pub fn assert_worst_below(&self, bound: Duration) {
         let worst = self.worst_ms();
         assert!(
             worst < bound.as_millis() as f64,

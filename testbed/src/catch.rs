@@ -18,43 +18,43 @@ use crate::bed::Bed;
 
 /// A record as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Caught {
-    pub(crate) at_ms: i64,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) content: Content,
+pub struct Caught {
+    pub at_ms: i64,
+    pub partition: i32,
+    pub offset: i64,
+    pub content: Content,
 }
 
 impl Caught {
     /// The first header of that name, as text.
-    pub(crate) fn header(&self, name: &str) -> Option<String> {
+    pub fn header(&self, name: &str) -> Option<String> {
         header(&self.content.headers, name)
     }
 
-    pub(crate) fn value(&self) -> String {
+    pub fn value(&self) -> String {
         self.content.value.as_deref().map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default()
     }
 
-    pub(crate) fn due_ms(&self) -> i64 {
+    pub fn due_ms(&self) -> i64 {
         self.header("ksched-due").and_then(|due| due.parse().ok()).expect("a due time")
     }
 
-    pub(crate) fn late_ms(&self) -> i64 {
+    pub fn late_ms(&self) -> i64 {
         self.at_ms - self.due_ms()
     }
 
     /// How often it was promoted on its way.
-    pub(crate) fn hops(&self) -> u32 {
+    pub fn hops(&self) -> u32 {
         self.header("ksched-hops").and_then(|hops| hops.parse().ok()).expect("a number of hops")
     }
 
-    pub(crate) fn lane(&self) -> u16 {
+    pub fn lane(&self) -> u16 {
         let id = self.header("ksched-id").expect("an id");
         id.parse::<MessageId>().expect("an id of ours").lane
     }
 
     /// What the user gave: all headers but ours.
-    pub(crate) fn user_headers(&self) -> Vec<Header> {
+    pub fn user_headers(&self) -> Vec<Header> {
         let ours = |h: &&Header| !h.name.starts_with("ksched-") && !h.name.starts_with("__sm_");
         self.content.headers.iter().filter(ours).cloned().collect()
     }
@@ -67,13 +67,13 @@ fn header(headers: &[Header], name: &str) -> Option<String> {
 
 /// Everything that comes to a topic from now on.
 #[derive(Debug)]
-pub(crate) struct Catch {
+pub struct Catch {
     caught: Arc<Mutex<Vec<Caught>>>,
     _reader: TopicReader,
 }
 
 impl Catch {
-    pub(crate) fn start(bed: &Bed, topic: &str) -> Self {
+    pub fn start(bed: &Bed, topic: &str) -> Self {
         let caught: Arc<Mutex<Vec<Caught>>> = Arc::default();
         let into = Arc::clone(&caught);
         let reader = TopicReader::start(Arc::clone(&bed.log), topic, Since::End, Until::Stopped, move |r| {
@@ -88,18 +88,13 @@ impl Catch {
         Self { caught, _reader: reader.expect("a reader") }
     }
 
-    pub(crate) fn all(&self) -> Vec<Caught> {
+    pub fn all(&self) -> Vec<Caught> {
         self.caught.lock().clone()
     }
 
     /// Those that a scenario is about, once there are so many of them; a little longer is waited for, so that one
     /// too many would be seen.
-    pub(crate) fn wait_for(
-        &self,
-        count: usize,
-        within: Duration,
-        is_mine: impl Fn(&Caught) -> bool,
-    ) -> Vec<Caught> {
+    pub fn wait_for(&self, count: usize, within: Duration, is_mine: impl Fn(&Caught) -> bool) -> Vec<Caught> {
         let began_at = Instant::now();
         let mine = || self.all().into_iter().filter(|c| is_mine(c)).collect::<Vec<_>>();
         while mine().len() < count && began_at.elapsed() < within {

@@ -19,26 +19,29 @@ use ksched_proto::v1::{JobState, scheduler_client::SchedulerClient};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::links::Links;
+
 /// Zone of the earlier system's `time` header, on every worker.
-pub(crate) const ZONE: &str = "Europe/Berlin";
+pub const ZONE: &str = "Europe/Berlin";
 
 /// A running cluster.
 #[derive(Debug)]
-pub(crate) struct Bed {
-    pub(crate) cluster: Cluster,
-    pub(crate) log: Arc<Librdkafka>,
+pub struct Bed {
+    pub cluster: Cluster,
+    pub log: Arc<Librdkafka>,
     /// Connected once, for questions.
     client: Client,
+    pub(crate) links: Option<Links>,
 }
 
 impl Bed {
     /// Two coordinators, three workers, everything at its default.
-    pub(crate) fn usual() -> Self {
+    pub fn usual() -> Self {
         Self::start("usual", Options { coordinators: 2, workers: 3, ..Options::default() })
     }
 
     /// A wheel whose highest level is crossed within minutes.
-    pub(crate) fn small() -> Self {
+    pub fn small() -> Self {
         let geometry = Geometry {
             slot_width: Some("4s".to_owned()),
             ratio: Some(4),
@@ -55,12 +58,13 @@ impl Bed {
     }
 
     /// Delivers at least once.
-    pub(crate) fn loose() -> Self {
+    pub fn loose() -> Self {
         let delivery = Some("at-least-once".to_owned());
         Self::start("loose", Options { coordinators: 1, workers: 2, delivery, ..Options::default() })
     }
 
-    fn start(name: &str, options: Options) -> Self {
+    /// A cluster of its own making, under this name.
+    pub fn start(name: &str, options: Options) -> Self {
         let worker_args = vec!["--compat-zone".to_owned(), ZONE.to_owned()];
         let options = Options { worker_args, ..options };
         let began_at = Instant::now();
@@ -69,24 +73,24 @@ impl Bed {
         let _runtime = runtime().enter();
         let log = ksched_client::kafka::connect(&cluster.kafka().address(), Default::default()).unwrap();
         let client = Client::connect(&cluster.coordinators(), Settings::default()).unwrap();
-        Self { cluster, log: Arc::new(log), client }
+        Self { cluster, log: Arc::new(log), client, links: None }
     }
 
     /// A client of its own, so that one scenario's trouble is not another's.
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         let _runtime = runtime().enter();
         Client::connect(&self.cluster.coordinators(), Settings::default()).unwrap()
     }
 
     /// The contract's own stubs on one of the coordinators.
-    pub(crate) fn scheduler(&self, coordinator: usize) -> SchedulerClient<Channel> {
+    pub fn scheduler(&self, coordinator: usize) -> SchedulerClient<Channel> {
         let _runtime = runtime().enter();
         let address = format!("http://{}", self.cluster.coordinators()[coordinator]);
         SchedulerClient::new(Endpoint::from_shared(address).unwrap().connect_lazy())
     }
 
     /// A target of its own for a scenario, stamped by the broker.
-    pub(crate) fn target(&self, name: &str) -> String {
+    pub fn target(&self, name: &str) -> String {
         let name = name.replace("::", ".").replace([',', ' '], "-");
         let name = format!("e2e.{name}");
         ksched_client::kafka::make_target(&self.log, &name, 4).unwrap();
@@ -94,19 +98,20 @@ impl Bed {
     }
 
     /// Name of the coordinator that makes jobs.
-    pub(crate) fn leader(&self) -> String {
+    pub fn leader(&self) -> String {
         eventually("a leading coordinator", Duration::from_secs(30), || {
             let cluster = block_on(self.client.cluster()).ok()?;
             Some(cluster.leader).filter(|leader| !leader.is_empty())
         })
     }
 
-    pub(crate) fn jobs(&self) -> Vec<JobState> {
-        block_on(self.client.jobs()).expect("the jobs")
+    pub fn jobs(&self) -> Vec<JobState> {
+        // Whoever asks may have to wait for a leader.
+        eventually("the jobs", Duration::from_secs(30), || block_on(self.client.jobs()).ok())
     }
 
     /// A worker that runs lanes.
-    pub(crate) fn worker_with_lanes(&self) -> String {
+    pub fn worker_with_lanes(&self) -> String {
         eventually("a worker with lanes", Duration::from_secs(30), || {
             let jobs = self.jobs();
             let lane = jobs
@@ -116,8 +121,15 @@ impl Bed {
         })
     }
 
+    /// Waits until this worker runs a lane.
+    pub fn wait_lane_on(&self, worker: &str) {
+        let is_its = |state: &JobState| job_name(state).starts_with("lane/") && state.worker_name == worker;
+        let what = format!("lane on {worker}");
+        eventually(&what, Duration::from_secs(60), || self.jobs().iter().any(is_its).then_some(()));
+    }
+
     /// Waits until every lane has a holder.
-    pub(crate) fn wait_all_lanes_held(&self) {
+    pub fn wait_all_lanes_held(&self) {
         eventually("holders of all lanes", Duration::from_secs(60), || {
             let jobs = self.jobs();
             let lanes = || jobs.iter().filter(|state| job_name(state).starts_with("lane/"));
@@ -126,17 +138,20 @@ impl Bed {
     }
 
     /// How long a process's log is now, to read later what has come.
-    pub(crate) fn log_length(&self, process: &str) -> u64 {
+    pub fn log_length(&self, process: &str) -> u64 {
         fs::metadata(self.cluster.log(process).unwrap()).map_or(0, |meta| meta.len())
     }
 
-    pub(crate) fn log_since(&self, process: &str, length: u64) -> String {
+    pub fn log_since(&self, process: &str, length: u64) -> String {
         let bytes = fs::read(self.cluster.log(process).unwrap()).unwrap();
         String::from_utf8_lossy(bytes.get(length as usize..).unwrap_or_default()).into_owned()
     }
 
     /// Brings back whatever does not run, whatever a scenario left behind.
-    pub(crate) fn mend(&self) -> Result<(), ksched_local::Error> {
+    pub fn mend(&self) -> Result<(), ksched_local::Error> {
+        if let Some(links) = &self.links {
+            links.heal();
+        }
         let entries = self.cluster.describe().processes;
         for entry in entries.iter().filter(|entry| entry.state == State::Paused) {
             self.cluster.resume(&entry.name)?;
@@ -148,17 +163,17 @@ impl Bed {
         Ok(())
     }
 
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         self.cluster.shut_down().expect("a clean end of everything");
     }
 }
 
-pub(crate) fn job_name(state: &JobState) -> &str {
+pub fn job_name(state: &JobState) -> &str {
     state.job.as_ref().map_or("", |job| job.name.as_str())
 }
 
 /// Asks until there is an answer.
-pub(crate) fn eventually<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let began_at = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -170,30 +185,45 @@ pub(crate) fn eventually<T>(what: &str, within: Duration, mut ask: impl FnMut() 
 }
 
 /// One for all scenarios: they are threads, what they wait for is not.
-pub(crate) fn runtime() -> &'static Runtime {
+pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new().expect("a runtime"))
 }
 
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime().block_on(future)
 }
 
-pub(crate) fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-/// Data and logs of this run.
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("end_to_end-{}", process::id()))
+/// Where this run's data and logs are, and those of earlier ones.
+static ROOT: OnceLock<Root> = OnceLock::new();
+
+#[derive(Debug)]
+struct Root {
+    tmp: PathBuf,
+    suite: &'static str,
 }
 
-/// Removes what earlier runs left.
-pub(crate) fn sweep() {
-    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+/// To be called first: `tmp` is cargo's `CARGO_TARGET_TMPDIR`, which only a test binary knows.
+pub fn set_root(tmp: &str, suite: &'static str) {
+    ROOT.set(Root { tmp: tmp.into(), suite }).expect("one suite a process");
+}
+
+/// Data and logs of this run.
+pub fn root() -> PathBuf {
+    let Root { tmp, suite } = ROOT.get().expect("set_root comes first");
+    tmp.join(format!("{suite}-{}", process::id()))
+}
+
+/// Removes what earlier runs of this suite left.
+pub fn sweep() {
+    let Root { tmp, suite } = ROOT.get().expect("set_root comes first");
     for entry in fs::read_dir(tmp).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix("end_to_end-").and_then(|pid| pid.parse::<u32>().ok());
+        let pid = name.strip_prefix(&format!("{suite}-")).and_then(|pid| pid.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             let _ = fs::remove_dir_all(entry.path());
         }

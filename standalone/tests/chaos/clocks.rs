@@ -1,0 +1,69 @@
+//! A worker whose wall clock is wrong: nothing early, and nobody waits for it.
+
+use std::{thread, time::Duration};
+
+use ksched_testbed::links::TIMED;
+
+use crate::{
+    bed::{Bed, now_ms},
+    mischief::{during, light, until_ended},
+    table,
+};
+
+const WRONG: Duration = Duration::from_secs(10);
+/// Lanes that are given up have to be taken over.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// Stepped while messages wait.
+pub(crate) fn an_hour_ahead(bed: &Bed) {
+    stepped(bed, "clocks::an_hour_ahead", "+3600");
+}
+
+pub(crate) fn an_hour_behind(bed: &Bed) {
+    stepped(bed, "clocks::an_hour_behind", "-3600");
+}
+
+fn stepped(bed: &Bed, scenario: &'static str, spec: &str) {
+    bed.wait_lane_on(TIMED);
+    let outcome = until_ended(bed, scenario, light(16), || {
+        bed.links().set_clock(spec);
+        thread::sleep(WRONG);
+        bed.links().set_clock("+0");
+    });
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(BOUND);
+}
+
+/// It never had the right time.
+pub(crate) fn starts_an_hour_ahead(bed: &Bed) {
+    let scenario = "clocks::starts_an_hour_ahead";
+    bed.wait_lane_on(TIMED);
+    let outcome = during(bed, scenario, light(16), || {
+        let worker = bed.cluster.process(TIMED).unwrap();
+        worker.kill().unwrap();
+        let killed_at_ms = now_ms();
+        bed.links().set_clock("+3600");
+        // Not waited for: it has no use for jobs, and need not say that it is ready.
+        worker.start().unwrap();
+        thread::sleep(WRONG);
+        bed.links().set_clock("+0");
+        killed_at_ms
+    });
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(BOUND);
+    bed.wait_lane_on(TIMED);
+}
+
+/// 1 % fast is 10 ms a second: it is a quarter of a second ahead after 25 s.
+pub(crate) fn drifting(bed: &Bed) {
+    let scenario = "clocks::drifting";
+    bed.wait_lane_on(TIMED);
+    let outcome = until_ended(bed, scenario, light(50), || {
+        bed.links().set_clock("+0 x1.01");
+        thread::sleep(Duration::from_secs(45));
+        bed.links().set_clock("+0");
+    });
+    table::note(scenario, format!("p99 {:.0} ms", outcome.p99_ms()));
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(BOUND);
+}

@@ -1,0 +1,97 @@
+//! One link cut at a time. Packets vanish; nobody is told.
+
+use std::{thread, time::Duration};
+
+use ksched_testbed::{
+    links::LINKED,
+    proxy::{Action, Cut, Proxy},
+    wire::Api,
+};
+
+use crate::{
+    bed::Bed,
+    mischief::{light, until_ended},
+};
+
+const CUT: Duration = Duration::from_secs(8);
+/// Well beyond the lease of 5 s.
+const BEYOND_LEASE: Duration = Duration::from_secs(12);
+/// What comes on top of the cut itself.
+const AFTERWARDS: Duration = Duration::from_secs(12);
+
+/// Each kind of request of a transaction is done, and whoever asked never hears so.
+pub(crate) fn answers_lost(bed: &Bed) {
+    let scenario = "links::answers_lost";
+    bed.wait_lane_on(LINKED);
+    let link = &bed.links().worker_kafka;
+    let outcome = until_ended(bed, scenario, light(16), || {
+        for api in [Api::PRODUCE, Api::ADD_OFFSETS_TO_TXN, Api::TXN_OFFSET_COMMIT, Api::END_TXN, Api::FETCH] {
+            link.on(api, 2, Action::LoseAnswer);
+            thread::sleep(Duration::from_secs(2));
+        }
+    });
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(AFTERWARDS);
+}
+
+/// Its lease goes on, so nobody takes over: its lanes wait.
+pub(crate) fn worker_from_kafka(bed: &Bed) {
+    worker_kafka(bed, "links::worker_from_kafka", Cut::Both);
+}
+
+/// Requests are done and their answers vanish; then requests vanish.
+pub(crate) fn worker_from_kafka_one_way(bed: &Bed) {
+    worker_kafka(bed, "links::worker_from_kafka_one_way, answers", Cut::Answers);
+    worker_kafka(bed, "links::worker_from_kafka_one_way, requests", Cut::Requests);
+}
+
+fn worker_kafka(bed: &Bed, scenario: &'static str, cut: Cut) {
+    bed.wait_lane_on(LINKED);
+    let link = &bed.links().worker_kafka;
+    let outcome = until_ended(bed, scenario, light(15), || cut_off([link], cut, CUT));
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(CUT + AFTERWARDS);
+}
+
+/// Others take its lanes over, and fence it while it still fires.
+pub(crate) fn worker_from_coordinators(bed: &Bed) {
+    worker_coordinators(bed, "links::worker_from_coordinators", Cut::Both);
+}
+
+pub(crate) fn worker_from_coordinators_one_way(bed: &Bed) {
+    worker_coordinators(bed, "links::worker_from_coordinators_one_way, answers", Cut::Answers);
+    worker_coordinators(bed, "links::worker_from_coordinators_one_way, requests", Cut::Requests);
+}
+
+fn worker_coordinators(bed: &Bed, scenario: &'static str, cut: Cut) {
+    bed.wait_lane_on(LINKED);
+    let links = &bed.links().worker_coordinators;
+    let outcome = until_ended(bed, scenario, light(18), || cut_off(links, cut, BEYOND_LEASE));
+    outcome.assert_exact_but_order();
+    // It fires until it is fenced: nothing has to wait for the lease.
+    outcome.assert_worst_below(Duration::from_secs(6));
+}
+
+/// Schedules are not acknowledged meanwhile; what lanes hold goes out.
+pub(crate) fn coordinators_from_kafka(bed: &Bed) {
+    let scenario = "links::coordinators_from_kafka";
+    let link = &bed.links().coordinators_kafka;
+    let outcome = until_ended(bed, scenario, light(15), || cut_off([link], Cut::Both, CUT));
+    outcome.assert_nothing_wrong();
+    outcome.assert_worst_below(CUT + AFTERWARDS);
+}
+
+/// Lanes go on, schedules are taken: nothing is late.
+pub(crate) fn coordinators_from_etcd(bed: &Bed) {
+    let scenario = "links::coordinators_from_etcd";
+    let link = &bed.links().etcd;
+    let outcome = until_ended(bed, scenario, light(18), || cut_off([link], Cut::Both, BEYOND_LEASE));
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(Duration::from_secs(5));
+}
+
+fn cut_off<'a>(links: impl IntoIterator<Item = &'a Proxy> + Clone, cut: Cut, time: Duration) {
+    links.clone().into_iter().for_each(|link| link.cut(cut));
+    thread::sleep(time);
+    links.into_iter().for_each(Proxy::heal);
+}

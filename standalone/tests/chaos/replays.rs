@@ -1,0 +1,83 @@
+//! A request that its client has given up, arriving later: the anomaly that Jepsen found in Bufstream. Kafka must
+//! refuse it, because whoever lost it has raised its producer's epoch before it went on.
+
+use std::{thread, time::Duration};
+
+use ksched_testbed::{
+    dice::Dice,
+    links::LINKED,
+    proxy::Action,
+    wire::{Api, Frame},
+};
+
+use crate::{
+    bed::Bed,
+    mischief::{light, until_ended},
+    table,
+};
+
+const TIMES: usize = 5;
+/// A lane under load sends each kind of request many times a second.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
+/// Longer than `socket.timeout.ms`: its client has given it up.
+const ON_HOLD: Duration = Duration::from_secs(12);
+
+pub(crate) fn end_txn(bed: &Bed) {
+    replay_each(bed, "replays::end_txn", Api::END_TXN);
+}
+
+pub(crate) fn produce(bed: &Bed) {
+    replay_each(bed, "replays::produce", Api::PRODUCE);
+}
+
+pub(crate) fn txn_offset_commit(bed: &Bed) {
+    replay_each(bed, "replays::txn_offset_commit", Api::TXN_OFFSET_COMMIT);
+}
+
+/// The request waits on its own, old connection, and goes on from there.
+pub(crate) fn end_txn_on_hold(bed: &Bed) {
+    let scenario = "replays::end_txn_on_hold";
+    bed.wait_lane_on(LINKED);
+    let link = &bed.links().worker_kafka;
+    let outcome = until_ended(bed, scenario, light(22), || {
+        link.on(Api::END_TXN, 1, Action::Hold);
+        assert!(link.wait_caught(1, SEEN_WITHIN), "no EndTxn came");
+        thread::sleep(ON_HOLD);
+        link.release();
+    });
+    outcome.assert_exact_but_order();
+    // Its transaction is open all the while, and its readers wait.
+    outcome.assert_worst_below(ON_HOLD + Duration::from_secs(15));
+}
+
+/// Takes one away, lets its sender go on for a moment, lets it through; several times.
+fn replay_each(bed: &Bed, scenario: &'static str, api: Api) {
+    bed.wait_lane_on(LINKED);
+    let (link, mut dice) = (&bed.links().worker_kafka, Dice::of(scenario));
+    let outcome = until_ended(bed, scenario, light(16), || {
+        for _ in 0..TIMES {
+            link.on(api, 1, Action::Keep);
+            assert!(link.wait_caught(1, SEEN_WITHIN), "no such request came");
+            let pause = Duration::from_millis(dice.below(20..1_500));
+            thread::sleep(pause);
+            for (request, answer) in link.replay() {
+                table::note(
+                    scenario,
+                    format!("replayed after {pause:?}: {}", told(&request, answer.as_ref())),
+                );
+            }
+        }
+    });
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(Duration::from_secs(15));
+}
+
+/// 47: INVALID_PRODUCER_EPOCH. 90: PRODUCER_FENCED.
+fn told(request: &Frame, answer: Result<&Frame, &std::io::Error>) -> String {
+    match answer {
+        Ok(answer) if request.api() == Api::END_TXN => format!("error code {}", answer.end_txn_error()),
+        Ok(answer) if request.api() == Api::PRODUCE => format!("error code {}", answer.produce_error()),
+        Ok(answer) => format!("an answer of {} bytes", answer.0.len()),
+        Err(error) => format!("no answer ({error})"),
+    }
+}

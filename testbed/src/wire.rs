@@ -1,0 +1,163 @@
+//! The few things of Kafka's wire protocol that tests need and no client library offers: which request a frame
+//! is, and requests in versions without tagged fields, written by hand.
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+/// No request or answer that tests have to do with is longer.
+const LONGEST: usize = 64 << 20;
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// A request's kind, by Kafka's number for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Api(pub i16);
+
+impl Api {
+    pub const PRODUCE: Self = Self(0);
+    pub const FETCH: Self = Self(1);
+    pub const DELETE_TOPICS: Self = Self(20);
+    pub const ADD_OFFSETS_TO_TXN: Self = Self(25);
+    pub const END_TXN: Self = Self(26);
+    pub const TXN_OFFSET_COMMIT: Self = Self(28);
+    pub const CREATE_PARTITIONS: Self = Self(37);
+    pub const INCREMENTAL_ALTER_CONFIGS: Self = Self(44);
+}
+
+/// A request or an answer with the four bytes of its length before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame(pub Vec<u8>);
+
+impl Frame {
+    /// # Errors
+    /// The connection's; `InvalidData` for what is no frame.
+    pub fn read(from: &mut impl Read) -> io::Result<Self> {
+        let mut length = [0; 4];
+        from.read_exact(&mut length)?;
+        let size = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if !(4..=LONGEST).contains(&size) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bytes = vec![0; 4 + size];
+        bytes[..4].copy_from_slice(&length);
+        from.read_exact(&mut bytes[4..])?;
+        Ok(Self(bytes))
+    }
+
+    /// Of a request.
+    pub fn api(&self) -> Api {
+        Api(self.i16_at(4))
+    }
+
+    /// Of a request.
+    pub fn version(&self) -> i16 {
+        self.i16_at(6)
+    }
+
+    /// What a request's answer will begin with.
+    pub fn request_correlation(&self) -> i32 {
+        self.i32_at(8)
+    }
+
+    pub fn answer_correlation(&self) -> i32 {
+        self.i32_at(4)
+    }
+
+    /// The error in an answer to EndTxn, versions 0 to 2.
+    pub fn end_txn_error(&self) -> i16 {
+        self.i16_at(12)
+    }
+
+    /// The first error in an answer to Produce, from version 9 on.
+    pub fn produce_error(&self) -> i16 {
+        // Length, correlation id, no tags, topics (each count one too many), name, partitions, its number.
+        let name = self.0.get(10).map_or(0, |length| usize::from(*length).saturating_sub(1));
+        self.i16_at(11 + name + 1 + 4)
+    }
+
+    fn i16_at(&self, at: usize) -> i16 {
+        self.0.get(at..at + 2).map_or(-1, |two| i16::from_be_bytes([two[0], two[1]]))
+    }
+
+    fn i32_at(&self, at: usize) -> i32 {
+        self.0.get(at..at + 4).map_or(-1, |four| i32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+    }
+}
+
+/// Deletes a topic; it is gone from the brokers' metadata a moment later.
+pub fn delete_topic(bootstrap: &str, topic: &str) {
+    let body = Body::default().i32(1).string(topic).i32(10_000);
+    let answer = ask(bootstrap, Api::DELETE_TOPICS, 1, body);
+    // Throttle time, one result: name, error.
+    assert_eq!(answer.i16_at(8 + 4 + 4 + 2 + topic.len()), 0, "{topic} is not deleted");
+}
+
+/// Gives a topic so many partitions in all.
+pub fn grow_topic(bootstrap: &str, topic: &str, partitions: i32) {
+    let body = Body::default().i32(1).string(topic).i32(partitions).i32(-1).i32(10_000).byte(0);
+    let answer = ask(bootstrap, Api::CREATE_PARTITIONS, 0, body);
+    assert_eq!(answer.i16_at(8 + 4 + 4 + 2 + topic.len()), 0, "{topic} did not get more partitions");
+}
+
+/// Changes one setting of a topic.
+pub fn set_topic(bootstrap: &str, topic: &str, name: &str, value: &str) {
+    const TOPIC: u8 = 2;
+    const SET: u8 = 0;
+    let resource = Body::default().i32(1).byte(TOPIC).string(topic);
+    let body = resource.i32(1).string(name).byte(SET).string(value).byte(0);
+    let answer = ask(bootstrap, Api::INCREMENTAL_ALTER_CONFIGS, 0, body);
+    assert_eq!(answer.i16_at(8 + 4 + 4), 0, "{name} of {topic} is not set");
+}
+
+fn ask(bootstrap: &str, api: Api, version: i16, body: Body) -> Frame {
+    let first = bootstrap.split(',').next().expect("a broker");
+    let stream = TcpStream::connect(first).expect("a broker that listens");
+    exchange(stream, &request(api, version, 1, &body.0)).expect("an answer")
+}
+
+/// Sends a request on a connection and waits for one answer.
+///
+/// # Errors
+/// The connection's, or that nothing came.
+pub fn exchange(mut stream: TcpStream, request: &Frame) -> io::Result<Frame> {
+    stream.set_read_timeout(Some(WITHIN))?;
+    stream.write_all(&request.0)?;
+    Frame::read(&mut stream)
+}
+
+/// A request with the older header, by a client without a name.
+pub fn request(api: Api, version: i16, correlation: i32, body: &[u8]) -> Frame {
+    let size = 10 + u32::try_from(body.len()).expect("a short body");
+    let head = [
+        &size.to_be_bytes()[..],
+        &api.0.to_be_bytes(),
+        &version.to_be_bytes(),
+        &correlation.to_be_bytes(),
+        &(-1_i16).to_be_bytes(),
+    ];
+    Frame([&head.concat(), body].concat())
+}
+
+/// A request's fields, one after the other.
+#[derive(Debug, Default)]
+struct Body(Vec<u8>);
+
+impl Body {
+    fn byte(mut self, value: u8) -> Self {
+        self.0.push(value);
+        self
+    }
+
+    fn i32(mut self, value: i32) -> Self {
+        self.0.extend(value.to_be_bytes());
+        self
+    }
+
+    fn string(mut self, text: &str) -> Self {
+        self.0.extend(i16::try_from(text.len()).expect("a short text").to_be_bytes());
+        self.0.extend(text.as_bytes());
+        self
+    }
+}
