@@ -21,6 +21,8 @@ export PATH := $(KSCHED_CACHE)/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 BENCH_DIR := $(KSCHED_CACHE)/bench
+# What is shipped, without what the simulator turns on in its crates.
+PRODUCTS := -p ksched-server -p ksched-worker -p ksched-client -p ksched-standalone
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos check sim local tools bench
@@ -61,7 +63,7 @@ sim:
 
 local:
 	@scripts/install-parts local
-	cargo build --locked --workspace --bins
+	cargo build --locked $(PRODUCTS)
 	$(BIN)/ksched local up --coordinators 2 --workers 3 $(ARGS)
 
 tools:
@@ -73,7 +75,7 @@ tools:
 bench: ARGS ?= --rate 5000 --duration 60s --delays 0s..30s
 bench:
 	@scripts/install-parts local
-	cargo build --locked --release --workspace --bins
+	cargo build --locked --release $(PRODUCTS)
 	set -e; \
 	trap '$(RELEASE)/ksched local down --purge --dir $(BENCH_DIR)' EXIT; \
 	up=$$($(RELEASE)/ksched local up --dir $(BENCH_DIR) --coordinators 2 --workers 3 --output json); \

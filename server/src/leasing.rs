@@ -323,7 +323,7 @@ impl JobLeasing for Leasing {
         let (lost, give_up) = self.renew(request.into_inner()).await?;
         Ok(Response::new(v1::HeartbeatResponse {
             lease_ttl: Some(wire::duration(self.ttl_ms())),
-            coordinator_time: Some(wire::timestamp(self.host.wall_ms())),
+            coordinator_time: Some(wire::timestamp_us(self.host.wall_us())),
             lost,
             give_up,
         }))

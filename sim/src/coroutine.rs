@@ -16,8 +16,7 @@ use parking_lot::Mutex;
 /// What a coroutine waits for.
 type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// In words of eight bytes. A job's deepest calls (proptest-free, release or not) stay
-/// below a third of it.
+/// In words of eight bytes: a job's deepest calls take a fraction of it.
 const STACK_WORDS: usize = 32 << 10;
 
 /// Work that may call [`wait`]; as a future it is left off at each.
@@ -29,7 +28,8 @@ pub(crate) struct Coroutine {
 /// Runs work in a coroutine.
 pub(crate) fn run(work: Box<dyn FnOnce() + Send>) -> Coroutine {
     let stack = Gn::new_opt(STACK_WORDS, move || {
-        // Only what is left of a killed process unwinds.
+        // What is left of a killed process is unwound; a panic of its own is told by the hook
+        // (`run::PANICS`).
         let _ = panic::catch_unwind(AssertUnwindSafe(work));
         None
     });

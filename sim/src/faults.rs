@@ -12,7 +12,7 @@ use ksched_kafka::memory::Request;
 use parking_lot::Mutex;
 use rand::{RngExt, rngs::StdRng};
 
-use crate::process::Process;
+use crate::{process::Process, users};
 
 /// Requests by what a fault there may break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(crate) struct Weather {
     ends_lost_in: u32,
     pub(crate) calls_lost_in: u32,
     pub(crate) store_lost_in: u32,
-    /// Processes that stand still at a certain request.
+    /// Processes that stand still, or die, at a certain request.
     stalls: Mutex<Vec<Stall>>,
     healed: AtomicBool,
 }
@@ -79,6 +79,8 @@ struct Stall {
     span: Duration,
     /// Once it is done, its answer on the way; otherwise before it leaves.
     after: bool,
+    /// It is killed instead.
+    kills: bool,
 }
 
 impl Weather {
@@ -100,6 +102,7 @@ impl Weather {
                 countdown: rng.random_range(1..most),
                 span: Duration::from_millis(rng.random_range(50..3 * ttl_ms)),
                 after: rng.random(),
+                kills: rng.random_bool(0.3),
             }
         });
         let stalls = Mutex::new(stalls.collect());
@@ -133,12 +136,12 @@ impl Weather {
         }
     }
 
-    /// The process may stand still before its request leaves.
+    /// The process may stand still, or die, before its request leaves.
     pub(crate) fn stall(&self, process: &Arc<Process>, kind: Kind) {
         self.stall_if(process, kind, false);
     }
 
-    /// The process may stand still before it sees the answer.
+    /// The process may stand still, or die, before it sees the answer.
     pub(crate) fn stall_after(&self, process: &Arc<Process>, kind: Kind) {
         self.stall_if(process, kind, true);
     }
@@ -154,10 +157,16 @@ impl Weather {
             }
             stall.countdown -= 1;
             if stall.countdown == 0 {
-                due.push(stall.span);
+                due.push(*stall);
             }
             stall.countdown > 0
         });
-        due.into_iter().for_each(|span| process.pause_for(span));
+        for stall in due {
+            if stall.kills && process.name != users::NAME {
+                process.kill();
+            } else {
+                process.pause_for(stall.span);
+            }
+        }
     }
 }

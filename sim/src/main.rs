@@ -104,7 +104,8 @@ fn main() -> ExitCode {
         println!("  seed {}: {}", outcome.seed, outcome.violations.join("; "));
     }
     if violated.is_empty() {
-        return ExitCode::SUCCESS;
+        let all = outcomes.len() as u64 == arguments.seeds;
+        return if all { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     println!("replay: ksched-sim --seed {} --trace", violated[0].seed);
     ExitCode::from(4)

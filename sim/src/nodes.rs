@@ -174,10 +174,11 @@ struct SimCoordinators {
     current: AtomicUsize,
 }
 
+/// A call that was heard goes on, whatever its caller does.
 type Answer<A> = Pin<Box<dyn Future<Output = Result<Response<A>, Status>> + Send>>;
 
 impl SimCoordinators {
-    async fn call<Q: Clone, A>(
+    async fn call<Q: Clone, A: Send + 'static>(
         &self,
         patience: Duration,
         request: Q,
@@ -212,7 +213,7 @@ impl SimCoordinators {
     }
 
     /// `None`: no answer came; the call may have been heard.
-    async fn reach<Q: Clone, A>(
+    async fn reach<Q: Clone, A: Send + 'static>(
         &self,
         node: &CoordinatorNode,
         request: &Q,
@@ -222,7 +223,17 @@ impl SimCoordinators {
         world.step(&self.process.name, || format!("calls {}", node.process.name));
         let cut = || self.process.cut_off.lock().coordinators || node.process.cut_off.lock().coordinators;
         let lost = !weather.is_healed() && world.once_in(weather.calls_lost_in);
-        if cut() || (lost && world.once_in(2)) {
+        if cut() || (lost && world.once_in(3)) {
+            return std::future::pending().await;
+        }
+        if lost && world.once_in(2) {
+            // It is heard all the same, when the caller has long asked something else.
+            let (late, node) = (world.draw_ms(1, 3_000), node.clone());
+            let call = call(node.leasing.clone(), Request::new(request.clone()));
+            tokio::spawn(async move {
+                sleep(late).await;
+                node.process.within(call).await.map(drop)
+            });
             return std::future::pending().await;
         }
         sleep(world.draw_ms(0, 3)).await;

@@ -1,6 +1,11 @@
 //! One run: a cluster, its users and its faults, all from one seed.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    cell::RefCell,
+    panic,
+    sync::{Arc, Once, atomic::Ordering},
+    time::Duration,
+};
 
 use ksched_core::cluster::{Cluster, Delivery, Geometry};
 use ksched_kafka::{
@@ -52,9 +57,27 @@ pub enum Trace {
 /// # Errors
 /// The machine has no runtime to give.
 pub fn run(seed: u64, trace: Trace) -> std::io::Result<Outcome> {
+    notice_panics();
+    PANICS.take();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     // Drawn inside, where time is the runtime's.
-    Ok(runtime.block_on(async { Simulation::draw(seed, trace).run(seed).await }))
+    let mut outcome = runtime.block_on(async { Simulation::draw(seed, trace).run(seed).await });
+    outcome.violations.extend(PANICS.take().into_iter().map(|panic| format!("panicked: {panic}")));
+    Ok(outcome)
+}
+
+thread_local! {
+    /// Of this run. Jobs and tasks catch them, as the shipped processes do.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Panics are violations, not lines on the terminal. To unwind a killed process's job
+/// calls no hook.
+fn notice_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        panic::set_hook(Box::new(|info| PANICS.with_borrow_mut(|panics| panics.push(info.to_string()))));
+    });
 }
 
 struct Simulation {
@@ -198,6 +221,7 @@ impl Simulation {
         let mut outage = self.outage;
         while began_at.elapsed() < self.rages_for {
             sleep(self.world.draw_ms(100, 5_000)).await;
+            self.revive();
             match outage.take_if(|(at, _)| began_at.elapsed() >= *at) {
                 Some((_, span)) => self.everything_stops(span).await,
                 None => self.strike().await,
@@ -223,7 +247,7 @@ impl Simulation {
 
     async fn strike(&mut self) {
         let (blow, at, span_ms) = self.world.draw(|rng| {
-            (rng.random_range(0..17), rng.random_range(0..self.workers.len()), rng.random_range(100..8_000))
+            (rng.random_range(0..18), rng.random_range(0..self.workers.len()), rng.random_range(100..8_000))
         });
         let span = Duration::from_millis(span_ms);
         let worker = self.workers[at].clone();
@@ -266,6 +290,18 @@ impl Simulation {
                 sleep(Duration::from_millis(TTL_MS.unsigned_abs()) + span).await;
                 worker.process.cut_off.lock().coordinators = false;
             }
+            17 => {
+                // A coordinator sees but one of the two.
+                let first = self.directory.lock().first().cloned();
+                let cut = if self.world.once_in(2) {
+                    CutOff { broker: true, ..CutOff::default() }
+                } else {
+                    CutOff { store: true, ..CutOff::default() }
+                };
+                first.iter().for_each(|node| *node.process.cut_off.lock() = cut);
+                sleep(span).await;
+                first.iter().for_each(|node| *node.process.cut_off.lock() = CutOff::default());
+            }
             13 => worker.process.set_skew(self.skew_us()),
             _ => {
                 let wrong_us = if self.world.once_in(2) { 3_600_000_000 } else { -3_600_000_000 };
@@ -298,7 +334,8 @@ impl Simulation {
     }
 
     async fn coordinator_dies(&self, after: Duration) {
-        let node = self.directory.lock().remove(0);
+        let first = self.directory.lock().pop();
+        let Some(node) = first else { return };
         node.process.kill();
         sleep(after).await;
         self.add_coordinator(&node.process.name);
@@ -311,7 +348,18 @@ impl Simulation {
         what.store(false, Ordering::Relaxed);
     }
 
-    fn heal(&self) {
+    /// Starts again what died at a certain request.
+    fn revive(&mut self) {
+        let is_dead = |worker: &WorkerNode| worker.process.dead.is_cancelled();
+        let dead: Vec<_> = self.workers.extract_if(.., |worker| is_dead(worker)).collect();
+        dead.iter().for_each(|worker| self.add_worker(&worker.process.name));
+        let dead: Vec<_> =
+            self.directory.lock().extract_if(.., |node| node.process.dead.is_cancelled()).collect();
+        dead.iter().for_each(|node| self.add_coordinator(&node.process.name));
+    }
+
+    fn heal(&mut self) {
+        self.revive();
         self.world.step("faults", || "all heals".to_owned());
         self.world.weather.heal();
     }

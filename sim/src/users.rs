@@ -19,6 +19,8 @@ use crate::{
     world::{START_MS, World},
 };
 
+/// The users' process.
+pub(crate) const NAME: &str = "user";
 /// Where all messages go.
 pub(crate) const TARGET: &str = "target";
 pub(crate) const TARGET_PARTITIONS: i32 = 2;
@@ -103,7 +105,7 @@ impl Users {
 
     /// Sets a caller to work for each message.
     pub(crate) fn start(self: &Arc<Self>, world: &Arc<World>, directory: &Directory) {
-        let process = Process::new(world, "user", 0);
+        let process = Process::new(world, NAME, 0);
         for planned in self.plan.clone() {
             let (users, directory, process) = (Arc::clone(self), Arc::clone(directory), Arc::clone(&process));
             tokio::spawn(async move {

@@ -59,6 +59,10 @@ impl World {
         // As Kafka does since 3.8 (KIP-890, part 1). Without it a late TxnOffsetCommit leaves
         // a position pending for ever, and its lane waits as long: docs/GUARANTEES.md.
         broker.set_verification(Verification::On);
+        // Markers are written some time after a transaction is decided.
+        let chance = Mutex::new(StdRng::seed_from_u64(seed ^ 0xde1a));
+        let marker_ms = weather.travel_ms as i64;
+        broker.set_marker_delay(move || chance.lock().random_range(0..=marker_ms));
         let store = Arc::new(MemoryStore::new());
         Arc::new(Self {
             began_at,

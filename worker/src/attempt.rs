@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use ksched_kafka::{Error, Log, TransactionError};
-use tracing::warn;
+use ksched_kafka::{Error, Log, Position, TopicPartition, TransactionError};
+use tokio::time::Instant;
+use tracing::{error, warn};
 
 use crate::{
     job::{Control, Outcome},
@@ -18,6 +19,8 @@ pub(crate) enum Ended {
     Fenced,
     /// The outcome is unknown or cannot be trusted: build everything anew.
     Unclean(String),
+    /// The same, because the commit of a position is still pending.
+    Pending(String),
     /// Nothing that this holder can mend.
     Failed(String),
 }
@@ -41,6 +44,25 @@ impl From<TransactionError> for Ended {
     }
 }
 
+/// The jobs' committed positions, in order of `partitions`.
+///
+/// A commit that stays pending although all older producers are fenced belongs to a
+/// transaction that hangs in `__consumer_offsets` (met on Kafka 4.4 after a clean restart of
+/// its only node). The position before it may be wrong, so the job waits, and says why.
+pub(crate) fn positions<L: Log>(
+    node: &Node<L>,
+    partitions: &[TopicPartition],
+) -> Result<Vec<Option<Position>>, Ended> {
+    node.log.committed(partitions).map_err(|error| match error {
+        Error::Unavailable(why) if node.log.committed_before_pending(partitions).is_ok() => {
+            Ended::Pending(why)
+        }
+        other => other.into(),
+    })
+}
+
+/// A commit that is pending for longer hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(30);
 const RECYCLE_PAUSE: Duration = Duration::from_millis(100);
 /// Before a job that failed is given back, so that it does not go round in circles.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
@@ -53,8 +75,14 @@ pub(crate) fn until_clean<L: Log>(
     control: &Control,
     mut attempt: impl FnMut() -> Result<(), Ended>,
 ) -> Result<(), Outcome> {
+    let mut pending_since: Option<Instant> = None;
     loop {
-        match attempt() {
+        let began_at = Instant::now();
+        let ended = attempt();
+        if !matches!(ended, Err(Ended::Pending(_))) {
+            pending_since = None;
+        }
+        match ended {
             Ok(()) => return Ok(()),
             Err(Ended::Fenced) => {
                 node.metrics.fences_met.inc();
@@ -67,11 +95,20 @@ pub(crate) fn until_clean<L: Log>(
             Err(Ended::Unclean(reason)) => {
                 node.metrics.producers_recycled.inc();
                 warn!(job = %control.name, %reason, "unclean: starting over from the committed positions");
-                control.nap(RECYCLE_PAUSE);
-                if !control.confirm() {
-                    return Err(Outcome::Stopped);
+            }
+            Err(Ended::Pending(reason)) => {
+                let pending_for = pending_since.get_or_insert(began_at).elapsed();
+                if pending_for < HANGS_AFTER {
+                    warn!(job = %control.name, %reason, "the commit of a position is pending; asking again");
+                } else {
+                    let job = &control.name;
+                    error!(%job, ?pending_for, "a transaction hangs in __consumer_offsets; see docs/OPERATIONS.md");
                 }
             }
+        }
+        control.nap(RECYCLE_PAUSE);
+        if !control.confirm() {
+            return Err(Outcome::Stopped);
         }
     }
 }

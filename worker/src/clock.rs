@@ -25,7 +25,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// Doubtful until a coordinator has confirmed it.
     pub(crate) fn unconfirmed(host: Arc<dyn Host>) -> Self {
-        let guarded = Mutex::new(GuardedClock::unconfirmed(0, host.wall_ms()));
+        let guarded = Mutex::new(GuardedClock::unconfirmed(0, host.wall_us()));
         Self { host, origin: Instant::now(), guarded }
     }
 
@@ -39,24 +39,39 @@ impl Clock {
     pub(crate) fn now_ms(&self) -> Option<i64> {
         let guarded = self.guarded.lock();
         match guarded.standing() {
-            Standing::Confirmed => Some(guarded.now_ms(self.since_origin_ms(Instant::now()))),
+            Standing::Confirmed => Some(guarded.now_ms(self.since_origin_us(Instant::now()))),
             Standing::Doubtful => None,
         }
     }
 
     /// Compares with the own wall clock; to be called each second.
     pub(crate) fn look(&self) -> Standing {
-        self.guarded.lock().look(self.since_origin_ms(Instant::now()), self.wall_ms())
+        let (wall, mono) = self.read();
+        self.guarded.lock().look(mono, wall)
     }
 
     /// Compares with a coordinator's clock, read between `sent` and now.
-    pub(crate) fn hear(&self, sent: Instant, peer_ms: i64) -> Standing {
-        let (sent, received) = (self.since_origin_ms(sent), self.since_origin_ms(Instant::now()));
-        self.guarded.lock().hear(sent, received, self.wall_ms(), peer_ms)
+    pub(crate) fn hear(&self, sent: Instant, peer_us: i64) -> Standing {
+        let (wall, received) = self.read();
+        self.guarded.lock().hear(self.since_origin_us(sent), received, wall, peer_us)
     }
 
-    fn since_origin_ms(&self, at: Instant) -> i64 {
-        at.saturating_duration_since(self.origin).as_millis() as i64
+    /// Both clocks at one instant: the wall clock's microseconds, then those since the
+    /// origin. Read anew if something came between; what still does makes time late.
+    fn read(&self) -> (i64, i64) {
+        let mut reading = (0, 0);
+        for _ in 0..3 {
+            let before = self.since_origin_us(Instant::now());
+            reading = (self.host.wall_us(), self.since_origin_us(Instant::now()));
+            if reading.1 - before < 1_000 {
+                break;
+            }
+        }
+        reading
+    }
+
+    fn since_origin_us(&self, at: Instant) -> i64 {
+        at.saturating_duration_since(self.origin).as_micros() as i64
     }
 }
 

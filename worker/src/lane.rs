@@ -28,7 +28,7 @@ use self::{
     lookup::Lookups,
 };
 use crate::{
-    attempt::{Ended, until_clean},
+    attempt::{Ended, positions, until_clean},
     job::{Control, Outcome},
     memory::{Pressure, Share},
     mover::{DOUBT_PAUSE, KEEP_ALIVE},
@@ -400,7 +400,7 @@ fn committed<L: Log>(
     control: &Control,
     inlets: &[TopicPartition; INLETS],
 ) -> Result<[Committed; INLETS], Ended> {
-    let mut positions = node.log.committed(inlets)?.into_iter();
+    let mut positions = positions(node, inlets)?.into_iter();
     let mut all: [Committed; INLETS] = Default::default();
     for (slot, inlet) in all.iter_mut().zip(inlets) {
         let Some(Position { offset, metadata }) = positions.next().flatten() else {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::{
-    attempt::{Ended, until_clean},
+    attempt::{Ended, positions, until_clean},
     dead_letter::Reason,
     job::{Control, Outcome},
     node::Node,
@@ -173,7 +173,7 @@ fn attempt<L: Log>(
 
 fn start_position<L: Log>(node: &Node<L>, control: &Control, plan: &Plan) -> Result<i64, Ended> {
     let source = std::slice::from_ref(&plan.source);
-    let committed = node.log.committed(source)?.pop().flatten();
+    let committed = positions(node, source)?.pop().flatten();
     match (committed, plan.positionless) {
         (Some(position), _) => Ok(position.offset),
         (None, Positionless::FromStart) => Ok(single(node.log.offsets(source, Offset::Start)?)?),

@@ -145,11 +145,13 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
                 }
                 Some((sent, answer)) = OptionFuture::from(heartbeat.as_mut()) => {
                     heartbeat = None;
+                    let answered = answer.is_ok();
                     if let Err(reason) = self.heard(sent, answer) {
                         warn!(%reason, "lease is gone: dropping every job, registering anew");
                         return self.drop_all().await;
                     }
-                    if !self.asked.is_empty() {
+                    // With nobody to answer, what was asked waits for the next beat.
+                    if answered && !self.asked.is_empty() {
                         heartbeat = Some(self.heartbeat());
                     }
                 }
@@ -249,11 +251,11 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
     }
 
     fn compare_clocks(&self, sent: Instant, time: &prost_types::Timestamp) {
-        let peer_ms = time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000;
-        if self.clock.hear(sent, peer_ms) == Standing::Doubtful {
+        let peer_us = time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000;
+        if self.clock.hear(sent, peer_us) == Standing::Doubtful {
             error!(
                 own_ms = self.clock.wall_ms(),
-                coordinator_ms = peer_ms,
+                coordinator_ms = peer_us / 1_000,
                 "clock differs too much from the coordinator's: giving the jobs up"
             );
             self.held.values().for_each(|h| h.control.stop());
@@ -265,8 +267,9 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
         DRAINS_AT_ONCE.saturating_sub(draining)
     }
 
-    /// A long poll. It waits no longer than a lease lasts: if its answer is lost on the way,
-    /// the jobs in it are ours and nobody runs them until the next poll is told of them.
+    /// A long poll. It waits no longer than a lease lasts: if its answer is lost on the way, the
+    /// jobs in it are ours and nobody runs them until a later poll is told of them. Nor
+    /// shorter: a poll is told of them only after a second (`OWED_AFTER` in `leasing`).
     fn acquire(&self) -> Acquire {
         let request = v1::AcquireJobsRequest {
             lease: Some(self.lease.clone()),

@@ -74,8 +74,9 @@ fn run(slot: &Mutex<Slot>, host: &dyn Host, log: &impl Log, control: &Control) {
                 // The lane may be another's by now, and its position further on.
                 warn!(job = %control.name, "lease is over: position is not committed");
             } else if let Err(reason) = log.commit(&positions) {
-                // The next one covers it.
                 warn!(%reason, "position was not committed: after a take-over messages may be repeated");
+                // A newer one covers it; if the lane has none to give, it is tried again.
+                slot.lock().positions.get_or_insert(positions);
             }
         }
         if finished {

@@ -406,13 +406,15 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
 
     /// The last commit of a clean stop.
     pub(super) fn finish(&mut self, moved: Option<[Committed; INLETS]>) -> Result<(), Ended> {
+        let last = match moved {
+            Some(positions) if self.may_fire() => self.commit(positions),
+            _ => Ok(()),
+        };
+        // Behind the last one, which it commits.
         if let Way::AtLeastOnce(_, committer) = &mut self.way {
             committer.finish();
         }
-        match moved {
-            Some(positions) if self.may_fire() => self.commit(positions),
-            _ => Ok(()),
-        }
+        last
     }
 
     fn named(&self, positions: &[Committed; INLETS]) -> Vec<(TopicPartition, Position)> {

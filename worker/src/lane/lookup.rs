@@ -23,6 +23,8 @@ const FETCH_BYTES: usize = 2 << 20;
 /// the earliest: by this much a client's clock may be ahead (`validate` bounds it).
 const BACK_MS: i64 = 15_000;
 const POLL_WAIT: Duration = Duration::from_millis(100);
+/// After a search that failed: each is a Kafka client and a thread.
+const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 const STALLED: Duration = Duration::from_secs(20);
 
 type Found = Vec<([u8; 16], Answer)>;
@@ -37,6 +39,8 @@ pub(super) struct Lookups<L> {
     inlets: [TopicPartition; INLETS],
     waiting: Vec<Lookup>,
     running: Option<(Vec<Lookup>, Search)>,
+    /// Of a search that failed: the next one waits.
+    failed_at: Option<Instant>,
 }
 
 impl<L> fmt::Debug for Lookups<L> {
@@ -47,7 +51,7 @@ impl<L> fmt::Debug for Lookups<L> {
 
 impl<L: Log + Clone> Lookups<L> {
     pub(super) fn new(host: Arc<dyn Host>, log: L, inlets: [TopicPartition; INLETS]) -> Self {
-        Self { host, log, inlets, waiting: Vec::new(), running: None }
+        Self { host, log, inlets, waiting: Vec::new(), running: None, failed_at: None }
     }
 
     /// Whether no question is open.
@@ -67,13 +71,15 @@ impl<L: Log + Clone> Lookups<L> {
                 Ok(Ok(answers)) => found = answers,
                 Ok(Err(reason)) => {
                     warn!(%reason, "look-up of copies failed; asking again");
+                    self.failed_at = Some(Instant::now());
                     self.waiting.extend(asked);
                 }
                 Err(mpsc::TryRecvError::Disconnected) => self.waiting.extend(asked),
                 Err(mpsc::TryRecvError::Empty) => self.running = Some((asked, search)),
             }
         }
-        if self.running.is_none() && !self.waiting.is_empty() {
+        let rests = self.failed_at.is_some_and(|at| at.elapsed() < FAILURE_PAUSE);
+        if self.running.is_none() && !self.waiting.is_empty() && !rests {
             self.start();
         }
         found
@@ -91,6 +97,7 @@ impl<L: Log + Clone> Lookups<L> {
             Ok(()) => self.running = Some((asked, search)),
             Err(reason) => {
                 warn!(%reason, "no thread to look copies up; trying again");
+                self.failed_at = Some(Instant::now());
                 self.waiting = asked;
             }
         }

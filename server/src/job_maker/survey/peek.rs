@@ -50,10 +50,17 @@ pub(super) fn peek<L: Log>(
         wanted.iter().map(|want| (&all[want.0], *want)).collect();
     let (until, mut found) = (Instant::now() + PEEK_FOR, Vec::new());
     while !open.is_empty() && Instant::now() < until {
-        if let Some(record) = reader.poll(Duration::from_millis(20))? {
+        let seen = match reader.poll(Duration::from_millis(20)) {
+            Ok(Some(record)) => Some((due_ms(&record), record)),
+            Ok(None) => None,
+            // None of ours either, and the others' first records are still to be seen.
+            Err(Error::Unreadable(record)) => Some((i64::MIN, *record)),
+            Err(error) => return Err(error),
+        };
+        if let Some((due_ms, record)) = seen {
             if let Some((index, from, _)) = open.remove(&record.source) {
                 reader.pause(std::slice::from_ref(&record.source))?;
-                found.push((index, Peeked::Record { from, due_ms: due_ms(&record) }));
+                found.push((index, Peeked::Record { from, due_ms }));
             }
             continue;
         }
