@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use ksched_core::mutant::{self, Mutant};
 use ksched_sim::{Outcome, Trace, run};
 
@@ -32,8 +32,8 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     from: u64,
     /// Breaks a rule on purpose: violations are what is wanted then.
-    #[arg(long)]
-    mutant: Option<Rule>,
+    #[arg(long, value_name = "NAME", value_parser = mutant_named)]
+    mutant: Option<Mutant>,
     /// Breaks every rule in turn and tells in how many seeds it is caught.
     #[arg(long, conflicts_with_all = ["seed", "mutant"])]
     mutants: bool,
@@ -42,23 +42,11 @@ struct Arguments {
     keep_going: bool,
 }
 
-/// A [`Mutant`] by name.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Rule {
-    PositionsBeforeInit,
-    FirstOnB,
-    NoRecycling,
-    OneStep,
-    FiresBeyondLease,
-    RoutesToOpenSlot,
-    JobsByIndexOnly,
-    NoDedupe,
-}
-
-impl From<Rule> for Mutant {
-    fn from(rule: Rule) -> Self {
-        Mutant::ALL[rule as usize]
-    }
+/// A [`Mutant`] by its name.
+fn mutant_named(name: &str) -> Result<Mutant, String> {
+    let names = Mutant::ALL.map(|mutant| format!("{mutant:?}"));
+    let found = names.iter().position(|known| known.eq_ignore_ascii_case(name));
+    found.map(|at| Mutant::ALL[at]).ok_or_else(|| format!("is none of {}", names.join(", ")))
 }
 
 /// Violations shown in full.
@@ -70,7 +58,7 @@ fn main() -> ExitCode {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stdout).init();
     }
     let arguments = Arguments::parse();
-    mutant::set(arguments.mutant.map(Mutant::from));
+    mutant::set(arguments.mutant);
     if arguments.mutants {
         return every_mutant(&arguments);
     }

@@ -418,3 +418,6 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
 fn timestamp(ms: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: ms.div_euclid(1_000), nanos: (ms.rem_euclid(1_000) * 1_000_000) as i32 }
 }
+
+#[cfg(test)]
+mod tests;

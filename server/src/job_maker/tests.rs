@@ -37,6 +37,8 @@ struct Partition {
 struct FakeLog {
     partitions: Arc<Mutex<HashMap<TopicPartition, Partition>>>,
     away: Mutex<bool>,
+    /// Whether anything was asked.
+    asked: Mutex<bool>,
 }
 
 struct FakeReader {
@@ -79,6 +81,7 @@ impl Log for FakeLog {
     }
 
     fn offsets(&self, partitions: &[TopicPartition], which: Offset) -> Result<Vec<i64>, Error> {
+        *self.asked.lock() = true;
         if *self.away.lock() {
             return Err(Error::Unavailable("away".to_owned()));
         }
@@ -211,6 +214,34 @@ fn open_overdue_and_coming_buckets_are_told_apart() {
     expected.sort_unstable();
     assert_eq!(drained(&mut survey), expected);
     assert_eq!(drained(&mut survey), expected);
+}
+
+/// A clock that is right once the log has answered.
+#[derive(Debug)]
+struct AnsweredLate(Arc<FakeLog>);
+
+impl Host for AnsweredLate {
+    fn wall_us(&self) -> i64 {
+        let early_ms = if *self.0.asked.lock() { 0 } else { 20_000 };
+        (NOW - early_ms) * 1_000
+    }
+
+    fn sleep(&self, _: Duration) {}
+
+    fn spawn(&self, _: &str, _: ksched_core::host::Work) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Found by the simulator: Kafka was away while a survey asked. By the clock of before, the
+/// furthest slot, written to meanwhile, looked like one of the last revolution.
+#[test]
+fn a_survey_that_took_long_drains_no_bucket_that_was_written_to_meanwhile() {
+    let log = Arc::new(FakeLog::default());
+    put(&log, slot(48), &[Some(NOW + 480_000)]);
+    let mut survey = survey(&log);
+    let findings = survey.look(&AnsweredLate(Arc::clone(&log))).unwrap();
+    assert!(findings.drains.is_empty());
 }
 
 #[test]
