@@ -24,4 +24,4 @@ mod store;
 mod users;
 mod world;
 
-pub use run::{Outcome, Trace, run};
+pub use run::{Options, Outcome, Trace, run};

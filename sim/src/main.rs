@@ -12,7 +12,7 @@ use std::{
 
 use clap::Parser;
 use ksched_core::mutant::{self, Mutant};
-use ksched_sim::{Outcome, Trace, run};
+use ksched_sim::{Options, Outcome, Trace, run};
 
 /// Simulates whole clusters under faults, in virtual time. Exit code 4: an invariant does
 /// not hold.
@@ -37,6 +37,9 @@ struct Arguments {
     /// Breaks every rule in turn and tells in how many seeds it is caught.
     #[arg(long, conflicts_with_all = ["seed", "mutant"])]
     mutants: bool,
+    /// Faults last so many times as long.
+    #[arg(long, default_value_t = 1)]
+    stretch: u32,
     /// Goes on after a violation.
     #[arg(long)]
     keep_going: bool,
@@ -63,10 +66,11 @@ fn main() -> ExitCode {
         return every_mutant(&arguments);
     }
     if let Some(seed) = arguments.seed {
-        return one(seed, if arguments.trace { Trace::On } else { Trace::Off });
+        let trace = if arguments.trace { Trace::On } else { Trace::Off };
+        return one(seed, Options { trace, stretch: arguments.stretch });
     }
     let began_at = Instant::now();
-    let outcomes = many(arguments.from, arguments.seeds, arguments.keep_going || arguments.mutant.is_some());
+    let outcomes = many(&arguments, arguments.keep_going || arguments.mutant.is_some());
     let violated: Vec<_> = outcomes.iter().filter(|o| !o.violations.is_empty()).collect();
     let steps: u64 = outcomes.iter().map(|o| o.steps).sum();
     let fewest = outcomes.iter().map(|o| o.steps).min().unwrap_or(0);
@@ -95,12 +99,12 @@ fn main() -> ExitCode {
         let all = outcomes.len() as u64 == arguments.seeds;
         return if all { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    println!("replay: ksched-sim --seed {} --trace", violated[0].seed);
+    println!("replay: ksched-sim --seed {} --stretch {} --trace", violated[0].seed, arguments.stretch);
     ExitCode::from(4)
 }
 
-fn one(seed: u64, trace: Trace) -> ExitCode {
-    let outcome = match run(seed, trace) {
+fn one(seed: u64, options: Options) -> ExitCode {
+    let outcome = match run(seed, options) {
         Ok(outcome) => outcome,
         Err(error) => {
             eprintln!("no runtime: {error}");
@@ -117,7 +121,7 @@ fn every_mutant(arguments: &Arguments) -> ExitCode {
     println!("{:<22} {:>8} {:>8}  first", "rule left out", "caught", "of");
     for mutant in Mutant::ALL {
         mutant::set(Some(mutant));
-        let outcomes = many(arguments.from, arguments.seeds, true);
+        let outcomes = many(arguments, true);
         let caught: Vec<_> = outcomes.iter().filter(|o| !o.violations.is_empty()).collect();
         let first = caught.first().map(|o| format!("{}: {}", o.seed, o.violations[0]));
         println!(
@@ -133,7 +137,9 @@ fn every_mutant(arguments: &Arguments) -> ExitCode {
 }
 
 /// Runs seeds on every core; in order of the seeds.
-fn many(from: u64, seeds: u64, keep_going: bool) -> Vec<Outcome> {
+fn many(arguments: &Arguments, keep_going: bool) -> Vec<Outcome> {
+    let Arguments { from, seeds, stretch, .. } = *arguments;
+    let options = Options { trace: Trace::Off, stretch };
     let (next, stopped) = (AtomicU64::new(from), AtomicU64::new(u64::MAX));
     let outcomes = Mutex::new(Vec::new());
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -145,7 +151,7 @@ fn many(from: u64, seeds: u64, keep_going: bool) -> Vec<Outcome> {
                     if seed >= from + seeds || seed > stopped.load(Ordering::Relaxed) {
                         return;
                     }
-                    match run(seed, Trace::Off) {
+                    match run(seed, options) {
                         Ok(outcome) => {
                             if !keep_going && !outcome.violations.is_empty() {
                                 stopped.fetch_min(seed, Ordering::Relaxed);

@@ -46,22 +46,37 @@ pub struct Outcome {
 }
 
 /// Whether each step is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trace {
     On,
+    #[default]
     Off,
+}
+
+/// How a seed is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub trace: Trace,
+    /// Faults last so many times as long, for as many times the messages.
+    pub stretch: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { trace: Trace::Off, stretch: 1 }
+    }
 }
 
 /// Runs one seed, in virtual time.
 ///
 /// # Errors
 /// The machine has no runtime to give.
-pub fn run(seed: u64, trace: Trace) -> std::io::Result<Outcome> {
+pub fn run(seed: u64, options: Options) -> std::io::Result<Outcome> {
     notice_panics();
     PANICS.take();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     // Drawn inside, where time is the runtime's.
-    let mut outcome = runtime.block_on(async { Simulation::draw(seed, trace).run(seed).await });
+    let mut outcome = runtime.block_on(async { Simulation::draw(seed, options).run(seed).await });
     outcome.violations.extend(PANICS.take().into_iter().map(|panic| format!("panicked: {panic}")));
     Ok(outcome)
 }
@@ -94,7 +109,7 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn draw(seed: u64, trace: Trace) -> Self {
+    fn draw(seed: u64, options: Options) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
         let geometry = Geometry {
             slot_width_ms: 4_000,
@@ -111,13 +126,14 @@ impl Simulation {
         };
         let fair = rng.random_bool(0.05);
         let weather = if fair { Weather::fair() } else { Weather::draw(&mut rng, TTL_MS.unsigned_abs()) };
-        let world = World::new(seed, cluster, weather, trace == Trace::On);
-        let span_ms = rng.random_range(8_000..20_000);
+        let world = World::new(seed, cluster, weather, options.trace == Trace::On);
+        let stretch = options.stretch.max(1);
+        let span_ms = rng.random_range(8_000..20_000) * i64::from(stretch);
         let ahead_ms = if rng.random_bool(0.25) { 70_000 } else { 15_000 };
         let second = |s: u64| Duration::from_secs(s);
         let outage = (!fair && rng.random_bool(0.15))
             .then(|| (second(rng.random_range(2..10)), second(rng.random_range(20..200))));
-        let users = Users::draw(&world, span_ms, ahead_ms);
+        let users = Users::draw(&world, span_ms, ahead_ms, stretch as usize);
         Self {
             world,
             users,

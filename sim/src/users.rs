@@ -69,11 +69,12 @@ pub(crate) struct Users {
 
 impl Users {
     /// A plan for so many milliseconds.
-    pub(crate) fn draw(world: &World, span_ms: i64, ahead_ms: i64) -> Arc<Self> {
+    pub(crate) fn draw(world: &World, span_ms: i64, ahead_ms: i64, stretch: usize) -> Arc<Self> {
         let plan: Vec<_> = world.draw(|rng| {
             // Now and then so many that lanes hardly rest between two transactions.
             let dense = rng.random_bool(0.2);
             let count = if dense { rng.random_range(100..250) } else { rng.random_range(15..50) };
+            let count = count * stretch;
             let span_ms = if dense { span_ms / 2 } else { span_ms };
             let together = rng.random_bool(0.3).then(|| START_MS + rng.random_range(0..span_ms));
             (0..count)

@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 
 use ksched_core::mutant::{self, Mutant};
-use ksched_sim::{Trace, run};
+use ksched_sim::{Options, run};
 
 /// Mutants are set for the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -15,7 +15,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn caught(mutant: Option<Mutant>, seeds: std::ops::Range<u64>) -> usize {
     let _alone = ALONE.lock().unwrap();
     mutant::set(mutant);
-    let is_caught = |seed: &u64| !run(*seed, Trace::Off).unwrap().violations.is_empty();
+    let is_caught = |seed: &u64| !run(*seed, Options::default()).unwrap().violations.is_empty();
     let count = seeds.filter(is_caught).count();
     mutant::set(None);
     count
@@ -25,7 +25,8 @@ fn caught(mutant: Option<Mutant>, seeds: std::ops::Range<u64>) -> usize {
 fn a_seed_runs_alike_each_time() {
     let _alone = ALONE.lock().unwrap();
     for seed in 1..40 {
-        let (first, second) = (run(seed, Trace::Off).unwrap(), run(seed, Trace::Off).unwrap());
+        let (first, second) =
+            (run(seed, Options::default()).unwrap(), run(seed, Options::default()).unwrap());
         assert_eq!((first.steps, first.fingerprint), (second.steps, second.fingerprint), "seed {seed}");
         assert!(first.steps >= 500, "seed {seed} has {} steps", first.steps);
     }
