@@ -24,7 +24,11 @@ fn main() -> ExitCode {
             eprintln!("{mistakes}");
             return ExitCode::from(2);
         }
-        (Ok(_), Task::Check) => return ExitCode::SUCCESS,
+        (Ok(_), Task::Check) => {
+            given.notes().iter().for_each(|note| eprintln!("note: {note}"));
+            println!("ok");
+            return ExitCode::SUCCESS;
+        }
         (Ok(_), Task::Show) => {
             print!("{}", given.show());
             return ExitCode::SUCCESS;
