@@ -65,6 +65,8 @@ pub(crate) struct Weather {
     writes_lost_in: u32,
     ends_lost_in: u32,
     pub(crate) calls_lost_in: u32,
+    /// Workers' clocks differ and are stepped; otherwise all are right.
+    pub(crate) clocks_differ: bool,
     pub(crate) store_lost_in: u32,
     /// Processes that stand still, or die, at a certain request.
     stalls: Mutex<Vec<Stall>>,
@@ -113,6 +115,7 @@ impl Weather {
             writes_lost_in,
             ends_lost_in,
             calls_lost_in,
+            clocks_differ: rng.random(),
             store_lost_in,
             stalls,
             healed: AtomicBool::new(false),

@@ -105,7 +105,6 @@ struct Simulation {
     rages_for: Duration,
     /// At this instant everything stops for this long.
     outage: Option<(Duration, Duration)>,
-    clocks_differ: bool,
 }
 
 impl Simulation {
@@ -142,7 +141,6 @@ impl Simulation {
             fair,
             rages_for: Duration::from_millis(span_ms.unsigned_abs() + 8_000),
             outage,
-            clocks_differ: !fair && rng.random_bool(0.5),
         }
     }
 
@@ -228,7 +226,11 @@ impl Simulation {
 
     /// A difference that is allowed.
     fn skew_us(&self) -> i64 {
-        if self.clocks_differ { self.world.draw(|rng| rng.random_range(-240_000..=240_000)) } else { 0 }
+        if self.world.weather.clocks_differ {
+            self.world.draw(|rng| rng.random_range(-240_000..=240_000))
+        } else {
+            0
+        }
     }
 
     /// Strikes now and then, until it is time to heal.
@@ -267,6 +269,9 @@ impl Simulation {
         });
         let span = Duration::from_millis(span_ms);
         let worker = self.workers[at].clone();
+        // Blows at clocks are others where clocks are right.
+        let is_at_clock = matches!(blow, 11 | 13..=16);
+        let blow = if is_at_clock && !self.world.weather.clocks_differ { blow - 11 } else { blow };
         match blow {
             0..=1 => {
                 worker.process.kill();
