@@ -164,20 +164,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
                 self.wait(now)?;
             }
         }
-        self.firing.finish(self.lane.moved())?;
-        self.leave_no_markers_behind();
-        Ok(())
-    }
-
-    /// Waits until the last commit is written everywhere. A successor whose init meets its
-    /// markers is told CONCURRENT_TRANSACTIONS, and librdkafka asks again after 500 ms.
-    fn leave_no_markers_behind(&self) {
-        if self.firing.is_transactional()
-            && let Err(reason) = self.node.log.committed(&self.inlets)
-        {
-            // It costs the successor half a second at most.
-            info!(job = %self.control.name, %reason, "stopped before the last commit was seen everywhere");
-        }
+        self.firing.finish(self.lane.moved())
     }
 
     /// Reads what is there before anything is fired, as far as memory allows and for
