@@ -107,7 +107,15 @@ impl Weather {
                 kills: rng.random_bool(0.3),
             }
         });
-        let stalls = Mutex::new(stalls.collect());
+        let mut stalls: Vec<_> = stalls.collect();
+        // Two holders of a lane, each with one valid producer (design §4.1): the first stands
+        // still between its two inits, for longer than its lease lasts.
+        if rng.random_bool(0.25) {
+            let span = Duration::from_millis(rng.random_range(ttl_ms + 500..4 * ttl_ms));
+            let countdown = rng.random_range(1..16);
+            stalls.push(Stall { kind: Kind::LaneInit, countdown, span, after: true, kills: false });
+        }
+        let stalls = Mutex::new(stalls);
         let travel_ms = rng.random_range(1..12);
         Self {
             travel_ms,
