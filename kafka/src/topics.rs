@@ -89,6 +89,11 @@ pub enum Warning {
         "the brokers drop positions unused for {minutes} minutes (offsets.retention.minutes); 43200 or more is advised"
     )]
     OffsetsRetention { minutes: u64 },
+    #[error(
+        "the only broker hands its partitions over before it stops (controlled.shutdown.enable): \
+         a transaction that ends meanwhile may hang for ever; false is advised"
+    )]
+    LoneBrokerResigns,
     #[error("intake topic {topic} has {name}={found}: records not yet taken in may be deleted")]
     IntakeRetention { topic: String, name: &'static str, found: String },
 }
@@ -154,7 +159,7 @@ pub fn verify(log: &Librdkafka, cluster: &Cluster) -> Result<Vec<Warning>, Error
     if !wrong.is_empty() {
         return Err(Error::Wrong(wrong));
     }
-    warnings.extend(existing.brokers.first().and_then(|&broker| offsets_warning(log, broker)));
+    warnings.extend(broker_warnings(log, &existing.brokers));
     Ok(warnings)
 }
 
@@ -331,11 +336,19 @@ fn intake_warnings(spec: &Spec, found: &ConfigResource) -> Vec<Warning> {
 }
 
 /// A broker that may not be asked, or does not tell, is not warned about.
-fn offsets_warning(log: &Librdkafka, broker: i32) -> Option<Warning> {
-    let client = log.admin().ok()?.client().ok()?;
-    let answers =
-        Admin::wait(client.describe_configs(&[ResourceSpecifier::Broker(broker)], &Admin::options())).ok()?;
-    let settings = answers.into_iter().next()?.ok()?;
-    let minutes: u64 = settings.get("offsets.retention.minutes")?.value.as_deref()?.parse().ok()?;
-    (minutes * 60 < OFFSETS_RETENTION_MIN.as_secs()).then_some(Warning::OffsetsRetention { minutes })
+/// What should be known of the brokers' settings, as far as they may be read.
+fn broker_warnings(log: &Librdkafka, brokers: &[i32]) -> Vec<Warning> {
+    let read = || {
+        let asked = [ResourceSpecifier::Broker(*brokers.first()?)];
+        let client = log.admin().ok()?.client().ok()?;
+        let answers = Admin::wait(client.describe_configs(&asked, &Admin::options())).ok()?;
+        answers.into_iter().next()?.ok()
+    };
+    let Some(settings) = read() else { return Vec::new() };
+    let value = |name: &str| settings.get(name).and_then(|entry| entry.value.as_deref());
+    let minutes = value("offsets.retention.minutes").and_then(|minutes| minutes.parse().ok());
+    let minutes = minutes.filter(|minutes: &u64| minutes * 60 < OFFSETS_RETENTION_MIN.as_secs());
+    let resigns = brokers.len() == 1 && value("controlled.shutdown.enable") == Some("true");
+    let resigns = resigns.then_some(Warning::LoneBrokerResigns);
+    minutes.map(|minutes| Warning::OffsetsRetention { minutes }).into_iter().chain(resigns).collect()
 }

@@ -292,6 +292,9 @@ impl Layout {
             ("offsets.retention.minutes", "43200".to_owned()),
             // The cleaner's default buffer is 128 MiB, a quarter of a small heap.
             ("log.cleaner.dedupe.buffer.size", "16777216".to_owned()),
+            // A lone node that is stopped resigns from its partitions first, and a transaction that ends while they have
+            // no leader gets no markers, though its coordinator calls it complete: it hangs (docs/OPERATIONS.md).
+            ("controlled.shutdown.enable", (replication > 1).to_string()),
             ("auto.create.topics.enable", (options.auto_create_topics == AutoCreate::On).to_string()),
         ];
         let doors = doors(port, controller, &options.listeners);

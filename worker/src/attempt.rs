@@ -47,8 +47,8 @@ impl From<TransactionError> for Ended {
 /// The jobs' committed positions, in order of `partitions`.
 ///
 /// A commit that stays pending although all older producers are fenced belongs to a
-/// transaction that hangs in `__consumer_offsets` (met on Kafka 4.4 after a clean restart of
-/// its only node). The position before it may be wrong, so the job waits, and says why.
+/// transaction that hangs in `__consumer_offsets` (docs/OPERATIONS.md tells when that was met).
+/// The position before it may be wrong, so the job waits, and says why.
 pub(crate) fn positions<L: Log>(
     node: &Node<L>,
     partitions: &[TopicPartition],
