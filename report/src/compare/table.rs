@@ -6,9 +6,7 @@ use crate::text::{columns, grouped, number, span_ms};
 /// The plan, the medians, the ratios, what to beware of.
 pub(super) fn scenario(scenario: &Scenario) -> String {
     let mut parts = vec![format!("{}: {}\n", scenario.name, plan(scenario)), medians(scenario)];
-    if scenario.systems.len() > 1 {
-        parts.push(ratios(scenario));
-    }
+    parts.extend(ratios(scenario));
     if !scenario.warnings.is_empty() {
         parts.push(scenario.warnings.iter().map(|warning| format!("note: {warning}\n")).collect());
     }
@@ -44,8 +42,9 @@ fn medians(scenario: &Scenario) -> String {
     columns(&rows)
 }
 
-fn ratios(scenario: &Scenario) -> String {
-    let others = &scenario.systems[1..];
+/// Nothing if there is none.
+fn ratios(scenario: &Scenario) -> Option<String> {
+    let others = scenario.systems.get(1..)?;
     let ratio = |system: &System, metric: &Metric| system.figures.get(metric.key)?.ratio;
     let cell = |system: &System, metric: &Metric| match ratio(system, metric) {
         Some(ratio) => spread(ratio, Unit::Plain),
@@ -55,7 +54,7 @@ fn ratios(scenario: &Scenario) -> String {
     let mut rows = vec![row(&head, others, |system| system.name.to_uppercase())];
     let metrics = METRICS.iter().filter(|metric| others.iter().any(|s| ratio(s, metric).is_some()));
     rows.extend(metrics.map(|metric| row(metric.label, others, |system| cell(system, metric))));
-    columns(&rows)
+    (rows.len() > 1).then(|| columns(&rows))
 }
 
 fn row(label: &str, systems: &[System], cell: impl Fn(&System) -> String) -> Vec<String> {

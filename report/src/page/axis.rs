@@ -33,12 +33,15 @@ impl Axis {
         Self { scale: Scale::Linear, from: 0.0, to: (count * step).max(max), ticks }
     }
 
-    /// Over all powers of ten that hold both, with a tick at each.
+    /// Over all powers of ten that hold both, with a tick at each; at 2 and 5 as well if they are few.
     pub(super) fn log(min: f64, max: f64, label: impl Fn(f64) -> String) -> Self {
         let decade = |value: f64| if value.is_finite() && value > 0.0 { value.log10() } else { 0.0 };
         let from = (decade(min) + 1e-9).floor();
         let to = (decade(max) - 1e-9).ceil().max(from + 1.0);
-        let ticks = (from as i32..=to as i32).map(|n| 10_f64.powi(n)).map(|v| (v, label(v))).collect();
+        let decades = (from as i32..=to as i32).map(|n| 10_f64.powi(n));
+        let steps: &[f64] = if to - from > 2.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        let ticks = decades.flat_map(|decade| steps.iter().map(move |step| decade * step));
+        let ticks = ticks.filter(|v| *v <= 10_f64.powf(to) * 1.001).map(|v| (v, label(v))).collect();
         Self { scale: Scale::Log, from: 10_f64.powf(from), to: 10_f64.powf(to), ticks }
     }
 
@@ -63,12 +66,13 @@ impl Axis {
         if place.is_nan() { 0.0 } else { place.clamp(0.0, 1.0) }
     }
 
-    pub(super) fn from(&self) -> f64 {
-        self.from
+    /// How many powers of ten a logarithmic axis has.
+    pub(super) fn decades(&self) -> f64 {
+        (self.to / self.from).log10().round()
     }
 
-    pub(super) fn to(&self) -> f64 {
-        self.to
+    pub(super) fn from(&self) -> f64 {
+        self.from
     }
 }
 
@@ -101,7 +105,7 @@ mod tests {
         assert_eq!(labels(&Axis::linear(87.0, 4.0, plain)), ["0", "50", "100"]);
         assert_eq!(labels(&Axis::linear(0.9, 4.0, plain)), ["0", "0.5", "1"]);
         assert_eq!(labels(&Axis::log(3.0, 60_000.0, plain)), ["1", "10", "100", "1000", "10000", "100000"]);
-        assert_eq!(labels(&Axis::log(1.0, 1.0, plain)), ["1", "10"]);
+        assert_eq!(labels(&Axis::log(1.0, 1.0, plain)), ["1", "2", "5", "10"]);
         assert_eq!(labels(&Axis::time(372.0, 6.0)), ["0", "2 min", "4 min", "6 min"]);
         assert_eq!(labels(&Axis::time(30.0, 6.0)), ["0", "5 s", "10 s", "15 s", "20 s", "25 s", "30 s"]);
     }

@@ -97,10 +97,13 @@ impl Table {
 impl Cell {
     fn html(&self) -> String {
         let mut html = String::new();
-        if let Some(place) = self.system {
-            html.push_str(&chip(place));
+        match self.system {
+            Some(place) => {
+                let (chip, text) = (chip(place), escape(&self.text));
+                html.push_str(&format!("<span class=\"system\">{chip}{text}</span>"));
+            }
+            None => html.push_str(&escape(&self.text)),
         }
-        html.push_str(&escape(&self.text));
         for note in self.notes.iter().filter(|note| !note.is_empty()) {
             html.push_str(&format!("<small>{}</small>", escape(note)));
         }

@@ -27,7 +27,9 @@ const BELOW: f64 = 38.0;
 
 impl Grid {
     fn columns(self, layout: Layout) -> usize {
-        layout.pick(self.most_columns.min(self.count), 1).max(1)
+        // Three in a row leave no hole.
+        let most = if self.count == 3 { self.most_columns.max(3) } else { self.most_columns };
+        layout.pick(most.min(self.count), 1).max(1)
     }
 
     /// Of all of it.

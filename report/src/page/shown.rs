@@ -22,7 +22,9 @@ impl<'a> Shown<'a> {
         let p99 = |run: &Run| run.lateness().map_or(f64::INFINITY, |lateness| lateness.summary.p99_ms);
         runs.sort_by(|a, b| p99(a).total_cmp(&p99(b)));
         let run = *runs.get(runs.len().saturating_sub(1) / 2)?;
-        Some(Self { place, label: label(&run.system), run })
+        // Whatever is told of it is told of a run that does not count.
+        let void = if run.valid { "" } else { " (void)" };
+        Some(Self { place, label: label(&run.system) + void, run })
     }
 
     pub(super) fn colour(&self) -> Colour {

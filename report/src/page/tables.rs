@@ -19,8 +19,7 @@ use crate::{
 pub(super) fn side_by_side(scenario: &Scenario, systems: &[Shown<'_>]) -> String {
     let own = |shown: &Shown<'_>| scenario.systems.iter().find(|system| system.name == shown.run.system);
     let mut table = Table {
-        caption: "Side by side: medians of the runs that count, below them minimum and maximum, and the ratio to the first system"
-            .to_owned(),
+        caption: "Side by side: medians, with minimum–maximum and the ratio to the first system".to_owned(),
         columns: heading("", systems),
         rows: Vec::new(),
     };
@@ -97,7 +96,7 @@ pub(super) fn floors(systems: &[Shown<'_>]) -> String {
     }
     let columns = ["", "floor", "its rate", "delivered ÷ its rate", "p50 ÷ its p50", "p99 ÷ its p99"];
     let caption = "Against the floors: what the same broker does without a scheduler".to_owned();
-    Table { caption, columns: columns.map(Cell::from).to_vec(), rows }.html()
+    classed(&Table { caption, columns: columns.map(Cell::from).to_vec(), rows }, "named")
 }
 
 /// What each process used in all.
@@ -113,7 +112,7 @@ pub(super) fn processes(systems: &[Shown<'_>]) -> String {
         ["", "process", "CPU", "memory at its peak", "read", "written", "received", "sent", "files open"];
     let caption = "What each process used over the run".to_owned();
     let table = Table { caption, columns: columns.map(Cell::from).to_vec(), rows };
-    format!("<details><summary>Processes, one by one</summary>\n{}</details>\n", table.html())
+    format!("<details><summary>Processes, one by one</summary>\n{}</details>\n", classed(&table, "named"))
 }
 
 fn used(shown: &Shown<'_>, process: &Process) -> Vec<Cell> {
@@ -179,7 +178,7 @@ fn versions(runs: &[Run]) -> String {
         ]);
     }
     let columns = ["system", "ksched", "Kafka", "librdkafka", "etcd", "database", "machine"];
-    words(Table { caption: "Versions".to_owned(), columns: columns.map(Cell::from).to_vec(), rows })
+    words(&Table { caption: "Versions".to_owned(), columns: columns.map(Cell::from).to_vec(), rows })
 }
 
 /// A row a setting, a column a system.
@@ -197,7 +196,7 @@ fn settings(runs: &[Run]) -> String {
     let columns =
         std::iter::once("setting".into()).chain(systems.iter().map(|run| label(&run.system).into()));
     let rows = names.keys().map(|name| row(name)).collect();
-    words(Table { caption: "Settings".to_owned(), columns: columns.collect(), rows })
+    words(&Table { caption: "Settings".to_owned(), columns: columns.collect(), rows })
 }
 
 fn list(runs: &[Run]) -> String {
@@ -218,7 +217,7 @@ fn list(runs: &[Run]) -> String {
     let columns =
         ["started", "scenario", "system", "seed", "door", "generator took", "its worst lag", "counts"];
     let rows = runs.iter().map(row).collect();
-    words(Table { caption: "Runs".to_owned(), columns: columns.map(Cell::from).to_vec(), rows })
+    words(&Table { caption: "Runs".to_owned(), columns: columns.map(Cell::from).to_vec(), rows })
 }
 
 fn first_of_each(runs: &[Run]) -> Vec<&Run> {
@@ -227,8 +226,13 @@ fn first_of_each(runs: &[Run]) -> Vec<&Run> {
 }
 
 /// A table of words, not of numbers.
-fn words(table: Table) -> String {
-    table.html().replacen("<table>", "<table class=\"words\">", 1)
+fn words(table: &Table) -> String {
+    classed(table, "words")
+}
+
+/// `words`: nothing is a number; `named`: the second column is not.
+fn classed(table: &Table, class: &str) -> String {
+    table.html().replacen("<table>", &format!("<table class=\"{class}\">"), 1)
 }
 
 #[cfg(test)]

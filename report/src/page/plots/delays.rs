@@ -13,9 +13,11 @@ use crate::{
     text::{grouped, number, span_ms},
 };
 
-const BINS_PER_DECADE: f64 = 16.0;
-/// Nothing earlier is told apart: clocks and records' timestamps are in ms.
-const LEAST_MS: f64 = 1.0;
+/// Both divide the hundred buckets of `run::compact`, or bins would have unequally many of them.
+const BINS_PER_DECADE: f64 = 20.0;
+const BINS_PER_FEW_DECADES: f64 = 50.0;
+/// Nothing earlier is told apart.
+const LEAST_MS: f64 = 0.1;
 /// For the name, and below it the marks' names.
 const HEADER: f64 = 36.0;
 const CURVE: f64 = 60.0;
@@ -28,9 +30,12 @@ pub(super) fn figure<'a>(systems: &'a [Shown<'a>]) -> Option<Figure<'a>> {
     let rows: Vec<Row<'_>> = systems.iter().filter_map(Row::of).collect();
     let first = rows.first()?;
     let max_ms = rows.iter().flat_map(|row| &row.lateness.histogram).map(|b| b.upper_ms).fold(10.0, f64::max);
-    let x = Axis::log(LEAST_MS, max_ms, tick);
+    // Below most of the messages of any there is nothing to see.
+    let p50_ms = rows.iter().map(|row| row.lateness.summary.p50_ms).fold(f64::INFINITY, f64::min);
+    let x = Axis::log(if p50_ms < 3.0 { LEAST_MS } else { 1.0 }, max_ms, tick);
     let most = rows.iter().flat_map(|row| row.shares(&x)).map(|(_, share)| share).fold(0.0, f64::max);
-    let y = Axis::linear(most, 1.0, |_| String::new());
+    // Without labels: finely, to leave no room unused.
+    let y = Axis::linear(most, 20.0, |_| String::new());
     let summary = first.lateness.summary;
     let title = match summary.p99_ms.is_finite() {
         true => format!(
@@ -69,15 +74,15 @@ impl<'a> Row<'a> {
 
     /// Each bin's upper edge in ms, and its share of the messages in percent.
     fn shares(&self, x: &Axis) -> Vec<(f64, f64)> {
-        let decades = (x.to() / x.from()).log10();
-        let bins = (decades * BINS_PER_DECADE).round() as usize;
+        let per_decade = if x.decades() > 2.0 { BINS_PER_DECADE } else { BINS_PER_FEW_DECADES };
+        let bins = (x.decades() * per_decade).round().max(1.0) as usize;
         let mut counts = vec![0_u64; bins];
         for bucket in &self.lateness.histogram {
             let place = (x.place(bucket.upper_ms) * bins as f64).ceil() as usize;
             counts[place.saturating_sub(1).min(bins - 1)] += bucket.count;
         }
         let all = counts.iter().sum::<u64>().max(1) as f64;
-        let upper = |bin: usize| x.from() * 10_f64.powf((bin + 1) as f64 / BINS_PER_DECADE);
+        let upper = |bin: usize| x.from() * 10_f64.powf((bin + 1) as f64 / per_decade);
         counts.iter().enumerate().map(|(bin, count)| (upper(bin), *count as f64 * 100.0 / all)).collect()
     }
 }
@@ -137,7 +142,7 @@ fn told(run: &Run, lateness: &Lateness, all: bool) -> String {
         true => format!("p50 {} · p99 {} · max {}", span_ms(s.p50_ms), span_ms(s.p99_ms), span_ms(s.max_ms)),
         false => format!("p50 {} · p99 {}", span_ms(s.p50_ms), span_ms(s.p99_ms)),
     };
-    for (count, what) in [(run.counts.lost, "never"), (run.counts.early, "early")] {
+    for (count, what) in [(run.counts.lost, "lost"), (run.counts.early, "early")] {
         if count > 0 {
             told.push_str(&format!(" · {} {what}", grouped(count)));
         }

@@ -23,7 +23,7 @@ pub(super) fn figure<'a>(systems: &'a [Shown<'a>]) -> Option<Figure<'a>> {
     let bin_s = bin_s(end_s);
     let all: Vec<Vec<Late>> = systems.iter().map(|shown| late(series(shown), bin_s)).collect();
     let max_ms = all.iter().flatten().map(|late| late.max_ms).filter(|ms| ms.is_finite()).fold(0.0, f64::max);
-    let min_ms = all.iter().flatten().map(|late| late.p50_ms).fold(f64::INFINITY, f64::min).max(1.0);
+    let min_ms = all.iter().flatten().map(|late| late.p50_ms).fold(f64::INFINITY, f64::min).max(0.1);
     if all.iter().all(Vec::is_empty) {
         return None;
     }

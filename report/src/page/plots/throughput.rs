@@ -26,7 +26,7 @@ pub(super) fn figure<'a>(systems: &'a [Shown<'a>]) -> Option<Figure<'a>> {
             pace(&shown.run.throughput, end_s, bin_s, |s| s.delivered.max(s.sent).max(s.acknowledged));
         rates.into_iter().map(|(_, rate)| rate).fold(0.0, f64::max)
     };
-    let peaks: Vec<f64> = systems.iter().map(peak).collect();
+    let peaks: Vec<f64> = systems.iter().map(peak).filter(|peak| *peak > 0.0).collect();
     let (least, most) =
         (peaks.iter().copied().fold(f64::INFINITY, f64::min), peaks.iter().copied().fold(0.0, f64::max));
     // One that delivers in bursts would press the others to the ground.
@@ -59,6 +59,9 @@ pub(super) fn figure<'a>(systems: &'a [Shown<'a>]) -> Option<Figure<'a>> {
             let below = canvas.at(Frame { y: frame.y + LEGEND, height: frame.height - LEGEND, ..frame });
             let x = Axis::time(end_s, 6.0);
             grid.draw(&below, systems, (&x, &y), 0.0, |shown, panel| {
+                if shown.run.throughput.is_empty() {
+                    return Grid::absent(&below, panel, "not measured");
+                }
                 let curve = |of| pace(&shown.run.throughput, end_s, bin_s, of);
                 panel.line(&curve(|s| s.sent), AXIS, 4.0, 0.9)?;
                 let delivered = curve(|s| s.delivered);

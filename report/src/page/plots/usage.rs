@@ -134,8 +134,8 @@ fn stack(shown: &Shown<'_>, looked: Looked, end_s: f64, bin_s: f64) -> Vec<Band>
 fn look(role: Role, own: Colour) -> (Colour, f64) {
     match role {
         Role::Kafka | Role::Bench => (KAFKA, 0.55),
-        Role::Store | Role::Database => (own, 0.3),
-        Role::Coordinator => (own, 0.6),
+        Role::Store | Role::Database => (own, 0.38),
+        Role::Coordinator => (own, 0.65),
         Role::Worker => (own, 0.95),
     }
 }
