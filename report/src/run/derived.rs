@@ -9,7 +9,7 @@ use super::{Floor, Role, Run};
 pub struct Derived {
     /// CPU-seconds of all processes but the bench, for each million of messages delivered.
     pub cpu_seconds_per_million: Option<f64>,
-    /// Of those, what is neither Kafka's: what the system adds to the broker.
+    /// Of those without Kafka's: what the system adds to the broker.
     pub own_cpu_seconds_per_million: Option<f64>,
     /// Produce and fetch requests that Kafka answered, for each message delivered.
     pub requests_per_message: Option<f64>,
