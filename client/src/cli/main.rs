@@ -5,6 +5,7 @@ mod cluster;
 mod connection;
 mod output;
 mod plan;
+mod report;
 mod schedule;
 mod tail;
 mod verify;
@@ -40,6 +41,10 @@ enum Command {
     Bench(bench::Arguments),
     /// Judges an earlier run of bench by what is on the topic.
     Verify(verify::Arguments),
+    /// Makes a page of runs of bench, with plots.
+    Report(report::Arguments),
+    /// Prints medians of runs of bench, and the ratios between systems.
+    Compare(report::CompareArguments),
     /// Prints a completion script.
     Completions {
         /// For which shell.
@@ -67,6 +72,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Jobs(arguments) => Box::pin(cluster::jobs(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,
         Command::Verify(arguments) => Box::pin(verify::run(arguments)).await,
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Compare(arguments) => report::compare(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "ksched-client", &mut script);

@@ -7,6 +7,7 @@ use std::{
 
 use clap::ValueEnum;
 use ksched_client::{Error, bench, table::columns};
+use ksched_report::{page, run};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,6 +52,28 @@ impl From<bench::Error> for Failure {
             bench::Error::Kafka(error) => error.into(),
             bench::Error::Client(error) => error.into(),
             bench::Error::Settings(text) => Self::Refused(text),
+        }
+    }
+}
+
+impl From<run::Error> for Failure {
+    fn from(error: run::Error) -> Self {
+        match error {
+            run::Error::Write { .. } => Self::MayPass(error.to_string()),
+            // It was named on the command line.
+            run::Error::Read { .. }
+            | run::Error::Content { .. }
+            | run::Error::NoFormat { .. }
+            | run::Error::Format { .. } => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl From<page::Error> for Failure {
+    fn from(error: page::Error) -> Self {
+        match error {
+            page::Error::Empty => Self::Refused(error.to_string()),
+            page::Error::Drawing(_) | page::Error::Write { .. } => Self::MayPass(error.to_string()),
         }
     }
 }

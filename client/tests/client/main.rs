@@ -6,6 +6,7 @@
 mod bench;
 mod cli;
 mod hostile;
+mod report;
 mod schedule;
 mod stream;
 mod stub;
