@@ -21,7 +21,7 @@ use crate::{
     judge,
     nodes::{Directory, WorkerNode, start_coordinator, start_worker},
     process::CutOff,
-    users::{TARGET, TARGET_PARTITIONS, Users},
+    users::{Load, TARGET, TARGET_PARTITIONS, Users},
     world::World,
 };
 
@@ -124,6 +124,12 @@ impl Simulation {
             ..Cluster::default()
         };
         let fair = rng.random_bool(0.05);
+        let load = match rng.random_range(0..20) {
+            _ if fair => Load::Thin,
+            0..=3 => Load::Dense,
+            4..=5 => Load::Heavy,
+            _ => Load::Thin,
+        };
         let weather = if fair { Weather::fair() } else { Weather::draw(&mut rng, TTL_MS.unsigned_abs()) };
         let world = World::new(seed, cluster, weather, options.trace == Trace::On);
         let stretch = options.stretch.max(1);
@@ -132,7 +138,7 @@ impl Simulation {
         let second = |s: u64| Duration::from_secs(s);
         let outage = (!fair && rng.random_bool(0.15))
             .then(|| (second(rng.random_range(2..10)), second(rng.random_range(20..200))));
-        let users = Users::draw(&world, span_ms, ahead_ms, stretch as usize);
+        let users = Users::draw(&world, load, span_ms, ahead_ms, stretch as usize);
         Self {
             world,
             users,
