@@ -11,6 +11,7 @@ use std::{
 use ksched_kafka::memory::Request;
 use parking_lot::Mutex;
 use rand::{RngExt, rngs::StdRng};
+use tokio::time::sleep;
 
 use crate::{process::Process, users};
 
@@ -81,8 +82,17 @@ struct Stall {
     span: Duration,
     /// Once it is done, its answer on the way; otherwise before it leaves.
     after: bool,
-    /// It is killed instead.
-    kills: bool,
+    then: Then,
+}
+
+/// What becomes of a process that is stalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// It goes on after the span.
+    GoesOn,
+    /// The same, and for as long again it hears of no coordinator that its lease is over.
+    GoesOnAlone,
+    Dies,
 }
 
 impl Weather {
@@ -104,7 +114,7 @@ impl Weather {
                 countdown: rng.random_range(1..most),
                 span: Duration::from_millis(rng.random_range(50..3 * ttl_ms)),
                 after: rng.random(),
-                kills: rng.random_bool(0.3),
+                then: if rng.random_bool(0.3) { Then::Dies } else { Then::GoesOn },
             }
         });
         let mut stalls: Vec<_> = stalls.collect();
@@ -113,7 +123,8 @@ impl Weather {
         if rng.random_bool(0.25) {
             let span = Duration::from_millis(rng.random_range(ttl_ms + 500..4 * ttl_ms));
             let countdown = rng.random_range(1..16);
-            stalls.push(Stall { kind: Kind::LaneInit, countdown, span, after: true, kills: false });
+            let then = if rng.random_bool(0.7) { Then::GoesOnAlone } else { Then::GoesOn };
+            stalls.push(Stall { kind: Kind::LaneInit, countdown, span, after: true, then });
         }
         let stalls = Mutex::new(stalls);
         let travel_ms = rng.random_range(1..12);
@@ -173,10 +184,18 @@ impl Weather {
             stall.countdown > 0
         });
         for stall in due {
-            if stall.kills && process.name != users::NAME {
-                process.kill();
-            } else {
-                process.pause_for(stall.span);
+            match stall.then {
+                Then::Dies if process.name != users::NAME => process.kill(),
+                Then::GoesOnAlone => {
+                    process.pause_for(stall.span);
+                    process.cut_off.lock().coordinators = true;
+                    let process = Arc::clone(process);
+                    tokio::spawn(async move {
+                        sleep(2 * stall.span).await;
+                        process.cut_off.lock().coordinators = false;
+                    });
+                }
+                Then::Dies | Then::GoesOn => process.pause_for(stall.span),
             }
         }
     }
