@@ -1,6 +1,7 @@
 //! What goes wrong, drawn from the seed: the weather on every way, and blows at instants.
 
 use std::{
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -56,6 +57,44 @@ impl Kind {
     ];
 }
 
+/// How far clocks may be ahead of true time, in microseconds. No worker's differs from any
+/// coordinator's by more than 240 ms, some of which an answer takes to come: beyond
+/// 250 ms it would not be believed.
+#[derive(Clone, Debug)]
+pub(crate) struct Clocks {
+    pub(crate) workers_us: RangeInclusive<i64>,
+    pub(crate) coordinators_us: RangeInclusive<i64>,
+}
+
+impl Default for Clocks {
+    /// All are right.
+    fn default() -> Self {
+        Self { workers_us: 0..=0, coordinators_us: 0..=0 }
+    }
+}
+
+impl Clocks {
+    fn draw(rng: &mut StdRng) -> Self {
+        match rng.random_range(0..4) {
+            0..=1 => Self::default(),
+            2 => Self { workers_us: -240_000..=240_000, coordinators_us: 0..=0 },
+            _ => {
+                let middle_us = rng.random_range(-200_000..=200_000);
+                let around = |us: i64| middle_us - us..=middle_us + us;
+                Self { workers_us: around(180_000), coordinators_us: around(60_000) }
+            }
+        }
+    }
+
+    pub(crate) fn differ(&self) -> bool {
+        self.workers_us.start() < self.workers_us.end()
+    }
+
+    pub(crate) fn coordinators_differ(&self) -> bool {
+        self.coordinators_us.start() < self.coordinators_us.end()
+    }
+}
+
 /// The weather of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Weather {
@@ -66,8 +105,7 @@ pub(crate) struct Weather {
     writes_lost_in: u32,
     ends_lost_in: u32,
     pub(crate) calls_lost_in: u32,
-    /// Workers' clocks differ and are stepped; otherwise all are right.
-    pub(crate) clocks_differ: bool,
+    pub(crate) clocks: Clocks,
     pub(crate) store_lost_in: u32,
     /// Processes that stand still, or die, at a certain request.
     stalls: Mutex<Vec<Stall>>,
@@ -134,7 +172,7 @@ impl Weather {
             writes_lost_in,
             ends_lost_in,
             calls_lost_in,
-            clocks_differ: rng.random(),
+            clocks: Clocks::draw(rng),
             store_lost_in,
             stalls,
             healed: AtomicBool::new(false),
