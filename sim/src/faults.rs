@@ -14,7 +14,10 @@ use parking_lot::Mutex;
 use rand::{RngExt, rngs::StdRng};
 use tokio::time::sleep;
 
-use crate::{process::Process, users};
+use crate::{
+    process::Process,
+    users::{self, Load},
+};
 
 /// Requests by what a fault there may break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,9 +143,14 @@ impl Weather {
     }
 
     /// Any weather, some of it foul.
-    pub(crate) fn draw(rng: &mut StdRng, ttl_ms: u64) -> Self {
+    pub(crate) fn draw(rng: &mut StdRng, ttl_ms: u64, load: Load) -> Self {
         let mut often = |from, to| if rng.random_bool(0.5) { rng.random_range(from..to) } else { 0 };
-        let (reads_lost_in, writes_lost_in, ends_lost_in) = (often(100, 2_000), often(20, 500), often(5, 60));
+        let (reads_lost_in, writes_lost_in) = (often(100, 2_000), often(20, 500));
+        let ends_lost_in = match load {
+            // What was settled is read again when a transaction does not end well.
+            Load::Heavy => often(5, 60).max(often(5, 60)).max(often(5, 60)),
+            Load::Thin | Load::Dense => often(5, 60),
+        };
         let (calls_lost_in, store_lost_in) = (often(20, 200), often(20, 200));
         let stalls = (0..rng.random_range(0..6)).map(|_| {
             let kind = Kind::STALLED[rng.random_range(0..Kind::STALLED.len())];

@@ -131,7 +131,8 @@ impl Simulation {
             4..=5 => Load::Heavy,
             _ => Load::Thin,
         };
-        let weather = if fair { Weather::fair() } else { Weather::draw(&mut rng, TTL_MS.unsigned_abs()) };
+        let weather =
+            if fair { Weather::fair() } else { Weather::draw(&mut rng, TTL_MS.unsigned_abs(), load) };
         let world = World::new(seed, cluster, weather, options.trace == Trace::On);
         let stretch = options.stretch.max(1);
         let span_ms = rng.random_range(8_000..20_000) * i64::from(stretch);

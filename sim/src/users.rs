@@ -94,25 +94,26 @@ impl Users {
             let (count, span_ms) = match load {
                 Load::Thin => (rng.random_range(15..50), span_ms),
                 Load::Dense => (rng.random_range(100..250), span_ms / 2),
-                Load::Heavy => (rng.random_range(40..80), span_ms / 2),
+                Load::Heavy => (rng.random_range(50..120), span_ms / 2),
             };
             let together = rng.random_bool(0.3).then(|| START_MS + rng.random_range(0..span_ms));
             let mut burst_at_ms = START_MS;
             let plan = (0..count * stretch).map(|number| {
                 let heavy = load == Load::Heavy && rng.random_bool(0.9);
-                if rng.random_bool(0.1) {
+                if rng.random_bool(0.04) {
                     burst_at_ms = START_MS + rng.random_range(0..span_ms);
                 }
                 let door = match rng.random_range(0..10) {
                     0..=5 => Door::Attempts,
-                    // To hash heavy ones takes the simulator's time.
-                    6..=7 if !heavy => Door::RequestId,
-                    6..=8 => Door::Attempts,
+                    // What has a request id is hashed, which for heavy ones takes long.
+                    6..=7 if heavy => Door::Attempts,
+                    6..=7 => Door::RequestId,
                     _ => Door::Intake,
                 };
-                let send_at_ms = match heavy {
-                    true => burst_at_ms + rng.random_range(0..400),
-                    false => START_MS + rng.random_range(0..span_ms),
+                let send_at_ms = if heavy {
+                    burst_at_ms + rng.random_range(0..800)
+                } else {
+                    START_MS + rng.random_range(0..span_ms)
                 };
                 // Most are due soon, so that lanes are busy while things break.
                 let ahead = if rng.random_bool(0.7) { ahead_ms.min(8_000) } else { ahead_ms };
