@@ -1,6 +1,7 @@
 //! What goes wrong, drawn from the seed: the weather on every way, and blows at instants.
 
 use std::{
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,8 +12,12 @@ use std::{
 use ksched_kafka::memory::Request;
 use parking_lot::Mutex;
 use rand::{RngExt, rngs::StdRng};
+use tokio::time::sleep;
 
-use crate::{process::Process, users};
+use crate::{
+    process::Process,
+    users::{self, Load},
+};
 
 /// Requests by what a fault there may break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,44 @@ impl Kind {
     ];
 }
 
+/// How far clocks may be ahead of true time, in microseconds. No worker's differs from any
+/// coordinator's by more than 240 ms, some of which an answer takes to come: beyond
+/// 250 ms it would not be believed.
+#[derive(Clone, Debug)]
+pub(crate) struct Clocks {
+    pub(crate) workers_us: RangeInclusive<i64>,
+    pub(crate) coordinators_us: RangeInclusive<i64>,
+}
+
+impl Default for Clocks {
+    /// All are right.
+    fn default() -> Self {
+        Self { workers_us: 0..=0, coordinators_us: 0..=0 }
+    }
+}
+
+impl Clocks {
+    fn draw(rng: &mut StdRng) -> Self {
+        match rng.random_range(0..4) {
+            0..=1 => Self::default(),
+            2 => Self { workers_us: -240_000..=240_000, coordinators_us: 0..=0 },
+            _ => {
+                let middle_us = rng.random_range(-200_000..=200_000);
+                let around = |us: i64| middle_us - us..=middle_us + us;
+                Self { workers_us: around(180_000), coordinators_us: around(60_000) }
+            }
+        }
+    }
+
+    pub(crate) fn differ(&self) -> bool {
+        self.workers_us.start() < self.workers_us.end()
+    }
+
+    pub(crate) fn coordinators_differ(&self) -> bool {
+        self.coordinators_us.start() < self.coordinators_us.end()
+    }
+}
+
 /// The weather of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Weather {
@@ -65,8 +108,7 @@ pub(crate) struct Weather {
     writes_lost_in: u32,
     ends_lost_in: u32,
     pub(crate) calls_lost_in: u32,
-    /// Workers' clocks differ and are stepped; otherwise all are right.
-    pub(crate) clocks_differ: bool,
+    pub(crate) clocks: Clocks,
     pub(crate) store_lost_in: u32,
     /// Processes that stand still, or die, at a certain request.
     stalls: Mutex<Vec<Stall>>,
@@ -81,8 +123,17 @@ struct Stall {
     span: Duration,
     /// Once it is done, its answer on the way; otherwise before it leaves.
     after: bool,
-    /// It is killed instead.
-    kills: bool,
+    then: Then,
+}
+
+/// What becomes of a process that is stalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// It goes on after the span.
+    GoesOn,
+    /// The same, and for as long again it hears of no coordinator that its lease is over.
+    GoesOnAlone,
+    Dies,
 }
 
 impl Weather {
@@ -92,9 +143,14 @@ impl Weather {
     }
 
     /// Any weather, some of it foul.
-    pub(crate) fn draw(rng: &mut StdRng, ttl_ms: u64) -> Self {
+    pub(crate) fn draw(rng: &mut StdRng, ttl_ms: u64, load: Load) -> Self {
         let mut often = |from, to| if rng.random_bool(0.5) { rng.random_range(from..to) } else { 0 };
-        let (reads_lost_in, writes_lost_in, ends_lost_in) = (often(100, 2_000), often(20, 500), often(5, 60));
+        let (reads_lost_in, writes_lost_in) = (often(100, 2_000), often(20, 500));
+        let ends_lost_in = match load {
+            // What was settled is read again when a transaction does not end well.
+            Load::Heavy => often(5, 60).max(often(5, 60)).max(often(5, 60)),
+            Load::Thin | Load::Dense => often(5, 60),
+        };
         let (calls_lost_in, store_lost_in) = (often(20, 200), often(20, 200));
         let stalls = (0..rng.random_range(0..6)).map(|_| {
             let kind = Kind::STALLED[rng.random_range(0..Kind::STALLED.len())];
@@ -104,7 +160,7 @@ impl Weather {
                 countdown: rng.random_range(1..most),
                 span: Duration::from_millis(rng.random_range(50..3 * ttl_ms)),
                 after: rng.random(),
-                kills: rng.random_bool(0.3),
+                then: if rng.random_bool(0.3) { Then::Dies } else { Then::GoesOn },
             }
         });
         let mut stalls: Vec<_> = stalls.collect();
@@ -113,7 +169,8 @@ impl Weather {
         if rng.random_bool(0.25) {
             let span = Duration::from_millis(rng.random_range(ttl_ms + 500..4 * ttl_ms));
             let countdown = rng.random_range(1..16);
-            stalls.push(Stall { kind: Kind::LaneInit, countdown, span, after: true, kills: false });
+            let then = if rng.random_bool(0.7) { Then::GoesOnAlone } else { Then::GoesOn };
+            stalls.push(Stall { kind: Kind::LaneInit, countdown, span, after: true, then });
         }
         let stalls = Mutex::new(stalls);
         let travel_ms = rng.random_range(1..12);
@@ -123,7 +180,7 @@ impl Weather {
             writes_lost_in,
             ends_lost_in,
             calls_lost_in,
-            clocks_differ: rng.random(),
+            clocks: Clocks::draw(rng),
             store_lost_in,
             stalls,
             healed: AtomicBool::new(false),
@@ -173,10 +230,18 @@ impl Weather {
             stall.countdown > 0
         });
         for stall in due {
-            if stall.kills && process.name != users::NAME {
-                process.kill();
-            } else {
-                process.pause_for(stall.span);
+            match stall.then {
+                Then::Dies if process.name != users::NAME => process.kill(),
+                Then::GoesOnAlone => {
+                    process.pause_for(stall.span);
+                    process.cut_off.lock().coordinators = true;
+                    let process = Arc::clone(process);
+                    tokio::spawn(async move {
+                        sleep(2 * stall.span).await;
+                        process.cut_off.lock().coordinators = false;
+                    });
+                }
+                Then::Dies | Then::GoesOn => process.pause_for(stall.span),
             }
         }
     }

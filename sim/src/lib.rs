@@ -5,7 +5,8 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`run`] | one run: cluster, users, faults, and what came of it |
-//! | `faults` | the weather on every way, and processes that stand still at a certain request |
+//! | `run::blows` | what befalls a process, or a part of the cluster, at an instant |
+//! | `faults` | the weather on every way, clocks, and processes that stand still at a certain request |
 //! | `users` | those who schedule, and repeat what was not answered |
 //! | `judge` | the invariants |
 //! | `nodes` | coordinators and workers put together |

@@ -45,7 +45,7 @@ use crate::{
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of each worker; there is no load here that would meet it.
-const MEMORY_LIMIT: usize = 64 << 20;
+const MEMORY_LIMIT: usize = 1 << 30;
 
 /// A coordinator and its doors.
 #[derive(Clone, Debug)]

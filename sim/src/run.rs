@@ -1,9 +1,11 @@
 //! One run: a cluster, its users and its faults, all from one seed.
 
+mod blows;
+
 use std::{
     cell::RefCell,
     panic,
-    sync::{Arc, Once, atomic::Ordering},
+    sync::{Arc, Once},
     time::Duration,
 };
 
@@ -20,8 +22,7 @@ use crate::{
     faults::Weather,
     judge,
     nodes::{Directory, WorkerNode, start_coordinator, start_worker},
-    process::CutOff,
-    users::{TARGET, TARGET_PARTITIONS, Users},
+    users::{Load, TARGET, TARGET_PARTITIONS, Users},
     world::World,
 };
 
@@ -124,7 +125,14 @@ impl Simulation {
             ..Cluster::default()
         };
         let fair = rng.random_bool(0.05);
-        let weather = if fair { Weather::fair() } else { Weather::draw(&mut rng, TTL_MS.unsigned_abs()) };
+        let load = match rng.random_range(0..20) {
+            _ if fair => Load::Thin,
+            0..=3 => Load::Dense,
+            4..=5 => Load::Heavy,
+            _ => Load::Thin,
+        };
+        let weather =
+            if fair { Weather::fair() } else { Weather::draw(&mut rng, TTL_MS.unsigned_abs(), load) };
         let world = World::new(seed, cluster, weather, options.trace == Trace::On);
         let stretch = options.stretch.max(1);
         let span_ms = rng.random_range(8_000..20_000) * i64::from(stretch);
@@ -132,7 +140,7 @@ impl Simulation {
         let second = |s: u64| Duration::from_secs(s);
         let outage = (!fair && rng.random_bool(0.15))
             .then(|| (second(rng.random_range(2..10)), second(rng.random_range(20..200))));
-        let users = Users::draw(&world, span_ms, ahead_ms, stretch as usize);
+        let users = Users::draw(&world, load, span_ms, ahead_ms, stretch as usize);
         Self {
             world,
             users,
@@ -215,22 +223,14 @@ impl Simulation {
     }
 
     fn add_coordinator(&self, name: &str) {
-        let node = start_coordinator(&self.world, name, 0);
+        let skew_us = self.world.draw_skew_us(|clocks| &clocks.coordinators_us);
+        let node = start_coordinator(&self.world, name, skew_us);
         self.directory.lock().push(node);
     }
 
     fn add_worker(&mut self, name: &str) {
-        let skew_us = self.skew_us();
+        let skew_us = self.world.draw_skew_us(|clocks| &clocks.workers_us);
         self.workers.push(start_worker(&self.world, &self.directory, name, skew_us));
-    }
-
-    /// A difference that is allowed.
-    fn skew_us(&self) -> i64 {
-        if self.world.weather.clocks_differ {
-            self.world.draw(|rng| rng.random_range(-240_000..=240_000))
-        } else {
-            0
-        }
     }
 
     /// Strikes now and then, until it is time to heal.
@@ -261,112 +261,6 @@ impl Simulation {
         sleep(span).await;
         coordinators.iter().for_each(|node| self.add_coordinator(&node.process.name));
         names.iter().for_each(|name| self.add_worker(name));
-    }
-
-    async fn strike(&mut self) {
-        let (blow, at, span_ms) = self.world.draw(|rng| {
-            (rng.random_range(0..18), rng.random_range(0..self.workers.len()), rng.random_range(100..8_000))
-        });
-        let span = Duration::from_millis(span_ms);
-        let worker = self.workers[at].clone();
-        // Blows at clocks are others where clocks are right.
-        let is_at_clock = matches!(blow, 11 | 13..=16);
-        let blow = if is_at_clock && !self.world.weather.clocks_differ { blow - 11 } else { blow };
-        match blow {
-            0..=1 => {
-                worker.process.kill();
-                self.restart_worker(at, span / 2).await;
-            }
-            2 => {
-                worker.shutdown.cancel();
-                self.restart_worker(at, span / 8).await;
-            }
-            3 => self.roll().await,
-            4..=5 => worker.process.pause_for(span),
-            6 => self.coordinator_dies(span / 2).await,
-            7 => {
-                let first = self.directory.lock().first().cloned();
-                first.iter().for_each(|node| node.process.pause_for(span));
-            }
-            8 => self.away(&self.world.broker_away, span).await,
-            9 => self.away(&self.world.store_away, span).await,
-            10 => {
-                let cut = CutOff { broker: self.world.once_in(2), coordinators: true, store: false };
-                *worker.process.cut_off.lock() = cut;
-                sleep(span).await;
-                *worker.process.cut_off.lock() = CutOff::default();
-            }
-            11 | 15 | 16 => {
-                // Its clock falls behind what it has settled by, and then it dies.
-                worker.process.set_skew(0);
-                sleep(Duration::from_millis(1_500)).await;
-                worker.process.set_skew(-240_000);
-                sleep(self.world.draw_ms(20, 1_300)).await;
-                worker.process.kill();
-                self.restart_worker(at, span / 8).await;
-            }
-            12 => {
-                // It cannot renew its lease, and Kafka is as near as ever.
-                worker.process.cut_off.lock().coordinators = true;
-                sleep(Duration::from_millis(TTL_MS.unsigned_abs()) + span).await;
-                worker.process.cut_off.lock().coordinators = false;
-            }
-            17 => {
-                // A coordinator sees but one of the two.
-                let first = self.directory.lock().first().cloned();
-                let cut = if self.world.once_in(2) {
-                    CutOff { broker: true, ..CutOff::default() }
-                } else {
-                    CutOff { store: true, ..CutOff::default() }
-                };
-                first.iter().for_each(|node| *node.process.cut_off.lock() = cut);
-                sleep(span).await;
-                first.iter().for_each(|node| *node.process.cut_off.lock() = CutOff::default());
-            }
-            13 => worker.process.set_skew(self.skew_us()),
-            _ => {
-                let wrong_us = if self.world.once_in(2) { 3_600_000_000 } else { -3_600_000_000 };
-                worker.process.set_skew(wrong_us);
-                sleep(span).await;
-                worker.process.set_skew(self.skew_us());
-            }
-        }
-    }
-
-    async fn restart_worker(&mut self, at: usize, after: Duration) {
-        let name = self.workers.remove(at).process.name.clone();
-        sleep(after).await;
-        self.add_worker(&name);
-    }
-
-    /// Every worker is stopped and started again, one soon after the other.
-    async fn roll(&mut self) {
-        for _ in 0..self.workers.len() {
-            let worker = self.workers.remove(0);
-            if self.world.once_in(3) {
-                worker.process.kill()
-            } else {
-                worker.shutdown.cancel()
-            }
-            sleep(self.world.draw_ms(1, 400)).await;
-            self.add_worker(&worker.process.name);
-            sleep(self.world.draw_ms(1, 1_500)).await;
-        }
-    }
-
-    async fn coordinator_dies(&self, after: Duration) {
-        let first = self.directory.lock().pop();
-        let Some(node) = first else { return };
-        node.process.kill();
-        sleep(after).await;
-        self.add_coordinator(&node.process.name);
-    }
-
-    async fn away(&self, what: &std::sync::atomic::AtomicBool, span: Duration) {
-        self.world.step("faults", || format!("broker or store away for {span:?}"));
-        what.store(true, Ordering::Relaxed);
-        sleep(span).await;
-        what.store(false, Ordering::Relaxed);
     }
 
     /// Starts again what died at a certain request.

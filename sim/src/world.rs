@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::faults::Weather;
+use crate::faults::{Clocks, Weather};
 
 /// Where simulated time begins, in Unix milliseconds: any will do.
 pub(crate) const START_MS: i64 = 1_795_000_000_000;
@@ -42,6 +43,9 @@ pub(crate) struct World {
     pub(crate) news: Arc<Notify>,
     pub(crate) broker_away: AtomicBool,
     pub(crate) store_away: AtomicBool,
+    /// A coordinator's clock was beyond all bounds for some time: what it placed may have
+    /// gone astray, and what it refused was no fault of the user's.
+    pub(crate) coordinator_was_wrong: AtomicBool,
     /// Who is told that the store may have changed: each on a channel of its own, or the
     /// order in which they hear of it would be tokio's.
     nudges: Mutex<Vec<watch::Sender<u64>>>,
@@ -78,6 +82,7 @@ impl World {
             news: Arc::new(Notify::new()),
             broker_away: AtomicBool::new(false),
             store_away: AtomicBool::new(false),
+            coordinator_was_wrong: AtomicBool::new(false),
             nudges: Mutex::default(),
             jobs: Mutex::default(),
             violations: Mutex::default(),
@@ -123,6 +128,11 @@ impl World {
     /// A duration of whole milliseconds, bounds included.
     pub(crate) fn draw_ms(&self, from: u64, to: u64) -> Duration {
         Duration::from_millis(self.draw(|rng| rng.random_range(from..=to)))
+    }
+
+    /// By how much a process's clock is ahead of true time, as far as is allowed.
+    pub(crate) fn draw_skew_us(&self, whose: impl Fn(&Clocks) -> &RangeInclusive<i64>) -> i64 {
+        self.draw(|rng| rng.random_range(whose(&self.weather.clocks).clone()))
     }
 
     /// Counts a step and tells of it.

@@ -56,3 +56,9 @@ fn lanes_that_fire_beyond_their_lease_are_seen() {
 fn positions_read_before_the_init_are_seen() {
     assert!(caught(Some(Mutant::PositionsBeforeInit), 1..600) > 0);
 }
+
+/// Heavy seeds show it, and of those one in ten.
+#[test]
+fn a_staircase_of_one_step_is_seen() {
+    assert!(caught(Some(Mutant::OneStep), 1..300) > 0);
+}
