@@ -20,8 +20,11 @@ use super::{
     failure, list,
     queue::{Client, NotTaken, Queue, call_error},
 };
-use crate::log::{
-    Error, Outgoing, Position, RefusalReason, TopicPartition, TransactionError, TransactionalProducer,
+use crate::{
+    failpoint::{Failpoints, Point},
+    log::{
+        Error, Outgoing, Position, RefusalReason, TopicPartition, TransactionError, TransactionalProducer,
+    },
 };
 
 /// Fencing waits for the end of the old holder's transaction; 50–500 ms is usual.
@@ -43,6 +46,7 @@ pub struct Transactional {
     group: ConsumerGroupMetadata,
     /// `notes.count()` at the last begin.
     noted: u64,
+    failpoints: Failpoints,
 }
 
 impl std::fmt::Debug for Transactional {
@@ -58,7 +62,7 @@ impl Transactional {
         group: ConsumerGroupMetadata,
     ) -> Result<Self, Error> {
         let queue = Queue::new(&settings.transactional(transactional_id))?;
-        Ok(Self { queue, group, noted: 0 })
+        Ok(Self { queue, group, noted: 0, failpoints: Failpoints::of(transactional_id) })
     }
 
     /// An error if the client has logged a disconnect or a time-out since the last begin.
@@ -136,6 +140,7 @@ impl TransactionalProducer for Transactional {
         // come after its commit returned. The other producer's turn lay between.
         self.check_notes()?;
         self.noted = self.queue.notes.count();
+        self.failpoints.pass(Point::AfterRead);
         self.client()?.begin_transaction().map_err(|error| self.ended("begin", &error))
     }
 
@@ -169,6 +174,7 @@ impl TransactionalProducer for Transactional {
     fn commit(&mut self, positions: &[(TopicPartition, Position)]) -> Result<(), TransactionError> {
         self.flush()?;
         self.wait_for_release()?;
+        self.failpoints.pass(Point::AfterProduce);
         let client = self.client()?;
         if !positions.is_empty() {
             let offsets: TopicPartitionList = list::of_positions(positions)
@@ -177,7 +183,10 @@ impl TransactionalProducer for Transactional {
                 .send_offsets_to_transaction(&offsets, &self.group, OFFSETS_LIMIT)
                 .map_err(|error| self.ended("send offsets", &error))?;
         }
+        self.failpoints.pass(Point::AfterOffsets);
+        self.failpoints.pass(Point::InsideCommit);
         client.commit_transaction(COMMIT_LIMIT).map_err(|error| self.ended("commit", &error))?;
+        self.failpoints.pass(Point::AfterCommit);
         // A clean return proves nothing (design §4.2).
         self.check_notes()
     }
