@@ -71,7 +71,8 @@ pub(crate) fn each_place_of_each_job(bed: &Bed) {
         }
         died_at_ms
     });
-    outcome.assert_exact_but_order();
+    // What waits in the intake topic for a next holder is not in its lane yet, and may be due already.
+    outcome.assert_exact_in_any_order();
     outcome.assert_worst_below(BOUND);
 }
 
