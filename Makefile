@@ -21,7 +21,7 @@ export PATH := $(KSCHED_CACHE)/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 BENCH_DIR := $(KSCHED_CACHE)/bench
-# What is shipped, without what the simulator turns on in its crates.
+# What is shipped, without what the simulator and the chaos tests turn on in its crates.
 PRODUCTS := -p ksched-server -p ksched-worker -p ksched-client -p ksched-standalone
 
 .DEFAULT_GOAL := help

@@ -9,6 +9,7 @@
 
 pub mod append;
 mod disposal;
+mod failpoint;
 pub mod librdkafka;
 pub mod log;
 #[cfg(feature = "memory")]

@@ -9,6 +9,7 @@
 //! | [`proxy`] | a TCP proxy that understands Kafka frames: holds, drops, delays, replays by API key |
 //! | [`links`] | a cluster with such a proxy on each link |
 //! | [`dice`] | chance from a seed |
+//! | [`etcd`] | the few things of etcd that tests do by themselves |
 //! | [`wire`] | the few Kafka requests that tests send by themselves |
 //!
 //! Only tests depend on this; it panics where a test cannot go on.
@@ -23,6 +24,7 @@
 pub mod bed;
 pub mod catch;
 pub mod dice;
+pub mod etcd;
 pub mod links;
 pub mod proxy;
 pub mod run;

@@ -22,6 +22,8 @@ pub const LINKED: &str = "worker-1";
 /// The worker whose wall clock is libfaketime's.
 pub const TIMED: &str = "worker-2";
 
+pub const COORDINATORS: [&str; 2] = ["coordinator-1", "coordinator-2"];
+
 /// The links of [`Bed::linked`].
 #[derive(Debug)]
 pub struct Links {
@@ -31,8 +33,8 @@ pub struct Links {
     pub coordinators_kafka: Proxy,
     /// [`LINKED`] to each coordinator.
     pub worker_coordinators: [Proxy; 2],
-    /// Both coordinators to etcd.
-    pub etcd: Proxy,
+    /// Each coordinator to etcd.
+    pub etcd: [Proxy; 2],
     /// libfaketime reads it each second.
     clock: PathBuf,
 }
@@ -40,12 +42,18 @@ pub struct Links {
 impl Links {
     /// Whatever a scenario left behind.
     pub fn heal(&self) {
-        let coordinators = self.worker_coordinators.iter();
-        [&self.worker_kafka, &self.coordinators_kafka, &self.etcd]
+        [&self.worker_kafka, &self.coordinators_kafka]
             .into_iter()
-            .chain(coordinators)
+            .chain(&self.worker_coordinators)
+            .chain(&self.etcd)
             .for_each(Proxy::heal);
         self.set_clock("+0");
+    }
+
+    /// That coordinator's link to etcd.
+    pub fn etcd_of(&self, coordinator: &str) -> &Proxy {
+        let place = COORDINATORS.iter().position(|name| *name == coordinator).expect("a coordinator");
+        &self.etcd[place]
     }
 
     /// The wall clock of [`TIMED`] against this machine's: `+3600`, `-3600`, `+0 x1.01`. It is so within a second.
@@ -66,9 +74,8 @@ impl Bed {
         let links = Links {
             worker_kafka: Proxy::start(Speech::Kafka, worker_port),
             coordinators_kafka: Proxy::start(Speech::Kafka, coordinators_port),
-            worker_coordinators: ["coordinator-1", "coordinator-2"]
-                .map(|name| Proxy::start(Speech::Any, port(name))),
-            etcd: Proxy::start(Speech::Any, port("etcd")),
+            worker_coordinators: COORDINATORS.map(|name| Proxy::start(Speech::Any, port(name))),
+            etcd: COORDINATORS.map(|_| Proxy::start(Speech::Any, port("etcd"))),
             clock: dir.join("clock"),
         };
         links.set_clock("+0");
@@ -77,9 +84,9 @@ impl Bed {
             port,
             advertised_port: proxy.port(),
         };
-        let coordinator = Detour {
+        let coordinator = |name: &str| Detour {
             kafka: Some(links.coordinators_kafka.address()),
-            etcd: Some(links.etcd.address()),
+            etcd: Some(links.etcd_of(name).address()),
             ..Detour::default()
         };
         let worker = Detour {
@@ -94,12 +101,11 @@ impl Bed {
                 listener("WORKER", worker_port, &links.worker_kafka),
                 listener("COORDINATORS", coordinators_port, &links.coordinators_kafka),
             ],
-            detours: [
-                ("coordinator-1".to_owned(), coordinator.clone()),
-                ("coordinator-2".to_owned(), coordinator),
-                (LINKED.to_owned(), worker),
-            ]
-            .into(),
+            detours: COORDINATORS
+                .map(|name| (name.to_owned(), coordinator(name)))
+                .into_iter()
+                .chain([(LINKED.to_owned(), worker)])
+                .collect(),
             env: [(TIMED.to_owned(), faketime(&links.clock))].into(),
             ..Options::default()
         };

@@ -64,6 +64,8 @@ pub enum Action {
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     pub api: Api,
+    /// Only those whose transactional id ends so (InitProducerId).
+    pub id_ending: Option<&'static str>,
     pub times: u32,
     pub action: Action,
 }
@@ -125,7 +127,13 @@ impl Proxy {
 
     /// Adds a rule.
     pub fn on(&self, api: Api, times: u32, action: Action) {
-        self.change(|state| state.rules.push(Rule { api, times, action }));
+        self.change(|state| state.rules.push(Rule { api, id_ending: None, times, action }));
+    }
+
+    /// Adds a rule for inits of producers whose transactional id ends so.
+    pub fn on_init(&self, id_ending: &'static str, times: u32, action: Action) {
+        let rule = Rule { api: Api::INIT_PRODUCER_ID, id_ending: Some(id_ending), times, action };
+        self.change(|state| state.rules.push(rule));
     }
 
     /// Lets go what is on hold.
@@ -176,6 +184,13 @@ impl Drop for Proxy {
     }
 }
 
+impl Rule {
+    fn is_about(&self, request: &Frame) -> bool {
+        let is_its = |ending| request.transactional_id().is_some_and(|id| id.ends_with(ending));
+        self.api == request.api() && self.id_ending.is_none_or(is_its)
+    }
+}
+
 impl Shared {
     /// Waits while nothing may pass that way.
     fn wait_open(&self, blocks: fn(Cut) -> bool) -> io::Result<()> {
@@ -187,9 +202,9 @@ impl Shared {
     }
 
     /// What is to be done with a request; uses up its rule.
-    fn judge(&self, api: Api) -> Option<Action> {
+    fn judge(&self, request: &Frame) -> Option<Action> {
         let mut state = self.state.lock();
-        let rule = state.rules.iter_mut().find(|rule| rule.api == api && rule.times > 0)?;
+        let rule = state.rules.iter_mut().find(|rule| rule.times > 0 && rule.is_about(request))?;
         rule.times -= 1;
         Some(rule.action)
     }

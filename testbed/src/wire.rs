@@ -19,9 +19,11 @@ impl Api {
     pub const PRODUCE: Self = Self(0);
     pub const FETCH: Self = Self(1);
     pub const DELETE_TOPICS: Self = Self(20);
+    pub const INIT_PRODUCER_ID: Self = Self(22);
     pub const ADD_OFFSETS_TO_TXN: Self = Self(25);
     pub const END_TXN: Self = Self(26);
     pub const TXN_OFFSET_COMMIT: Self = Self(28);
+    pub const CREATE_ACLS: Self = Self(30);
     pub const CREATE_PARTITIONS: Self = Self(37);
     pub const INCREMENTAL_ALTER_CONFIGS: Self = Self(44);
 }
@@ -63,6 +65,20 @@ impl Frame {
 
     pub fn answer_correlation(&self) -> i32 {
         self.i32_at(4)
+    }
+
+    /// Whose producer it is: of a request to InitProducerId.
+    pub fn transactional_id(&self) -> Option<&str> {
+        /// From this version on texts are preceded by their length and one in a byte, headers followed by tags.
+        const FLEXIBLE: i16 = 2;
+        // Length, kind, version, correlation id, the client's name.
+        let name = usize::try_from(self.i16_at(12)).unwrap_or(0);
+        let (from, length) = if self.version() < FLEXIBLE {
+            (14 + name + 2, usize::try_from(self.i16_at(14 + name)).ok()?)
+        } else {
+            (14 + name + 2, usize::from(*self.0.get(14 + name + 1)?).checked_sub(1)?)
+        };
+        std::str::from_utf8(self.0.get(from..from + length)?).ok()
     }
 
     /// The error in an answer to EndTxn, versions 0 to 2.
@@ -109,6 +125,24 @@ pub fn set_topic(bootstrap: &str, topic: &str, name: &str, value: &str) {
     let body = resource.i32(1).string(name).byte(SET).string(value).byte(0);
     let answer = ask(bootstrap, Api::INCREMENTAL_ALTER_CONFIGS, 0, body);
     assert_eq!(answer.i16_at(8 + 4 + 4), 0, "{name} of {topic} is not set");
+}
+
+/// Nobody may write to a topic any more; all else is as allowed as before. For a broker with an authorizer.
+pub fn forbid_writes(bootstrap: &str, topic: &str) {
+    const TOPIC: u8 = 2;
+    const LITERAL: u8 = 3;
+    const ALL: u8 = 2;
+    const WRITE: u8 = 4;
+    const DENY: u8 = 2;
+    const ALLOW: u8 = 3;
+    let rule = |body: Body, operation: u8, permission: u8| {
+        let body = body.byte(TOPIC).string(topic).byte(LITERAL).string("User:*").string("*");
+        body.byte(operation).byte(permission)
+    };
+    let body = rule(Body::default().i32(2), ALL, ALLOW);
+    let answer = ask(bootstrap, Api::CREATE_ACLS, 1, rule(body, WRITE, DENY));
+    // Throttle time, two results: error, no text.
+    assert_eq!([answer.i16_at(8 + 4 + 4), answer.i16_at(8 + 4 + 4 + 4)], [0; 2], "{topic} has no rules");
 }
 
 fn ask(bootstrap: &str, api: Api, version: i16, body: Body) -> Frame {

@@ -1,4 +1,4 @@
-//! A worker whose wall clock is wrong: nothing early, and nobody waits for it.
+//! A worker whose wall clock is wrong: nothing early, and nobody waits for it. And everything asleep at once.
 
 use std::{thread, time::Duration};
 
@@ -11,6 +11,8 @@ use crate::{
 };
 
 const WRONG: Duration = Duration::from_secs(10);
+/// Beyond leases and sessions, as a virtual machine that is suspended.
+const ASLEEP: Duration = Duration::from_secs(14);
 /// Lanes that are given up have to be taken over.
 const BOUND: Duration = Duration::from_secs(10);
 
@@ -66,4 +68,19 @@ pub(crate) fn drifting(bed: &Bed) {
     table::note(scenario, format!("p99 {:.0} ms", outcome.p99_ms()));
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(BOUND);
+}
+
+/// Kafka, etcd, coordinators and workers stand still and go on together; who schedules does not.
+pub(crate) fn suspended(bed: &Bed) {
+    let scenario = "clocks::suspended";
+    let outcome = until_ended(bed, scenario, light(24), || {
+        let names: Vec<_> = bed.cluster.processes().map(|process| process.name().to_owned()).collect();
+        names.iter().for_each(|name| bed.cluster.pause(name).unwrap());
+        thread::sleep(ASLEEP);
+        // Workers first: what they believe is the oldest.
+        names.iter().rev().for_each(|name| bed.cluster.resume(name).unwrap());
+        table::note(scenario, format!("{} processes stood still", names.len()));
+    });
+    outcome.assert_nothing_wrong();
+    outcome.assert_worst_below(ASLEEP + BOUND + BOUND);
 }

@@ -1,11 +1,18 @@
-//! etcd and every coordinator gone; and everything stopped for longer than whole slots.
+//! etcd and every coordinator gone, or not of one mind; and everything stopped for longer than whole slots.
 
 use std::{thread, time::Duration};
 
 use ksched_client::bench::Door;
+use ksched_testbed::{
+    bed::eventually,
+    etcd,
+    links::COORDINATORS,
+    proxy::{Cut, Proxy},
+};
 
 use crate::{
     bed::{Bed, now_ms},
+    mischief::until_ended,
     run::{Load, Outcome, Run},
     table,
 };
@@ -14,6 +21,11 @@ pub(crate) const PARTS: [&str; 3] = ["coordinator-1", "coordinator-2", "etcd"];
 const GONE: Duration = Duration::from_secs(60);
 /// A slot of level 2 of the small wheel is 16 s wide.
 const STOPPED: Duration = Duration::from_secs(20);
+/// Shorter than any lease.
+const BEHIND: Duration = Duration::from_secs(2);
+/// Half of it through the wheel, so that drain jobs are made and done all the while.
+const THROUGH_THE_WHEEL: Load =
+    Load { door: Door::Unary, rate: 200, seconds: 30, delays_ms: (0, 30_000), size: 200 };
 
 /// Exactly-once lanes go on firing, and intake jobs feeding them: nothing is late.
 pub(crate) fn gone_for_a_minute(bed: &Bed) {
@@ -53,4 +65,61 @@ pub(crate) fn all_stopped_beyond_level_two(bed: &Bed) {
     names.iter().rev().for_each(|name| bed.cluster.start_again(name).unwrap());
     let outcome = run.finish(Some(now_ms()));
     outcome.assert_exact_but_order();
+}
+
+/// What watchers have not heard is gone when they come back, and while they hear everything the past goes as well.
+pub(crate) fn compacted_under_watch(bed: &Bed) {
+    let scenario = "control_plane::compacted_under_watch";
+    let (address, links) = (bed.cluster.etcd().address(), &bed.links().etcd);
+    let outcome = until_ended(bed, scenario, THROUGH_THE_WHEEL, || {
+        let mut compacted = 0;
+        for _ in 0..3 {
+            links.iter().for_each(|link| link.cut(Cut::Both));
+            let before = etcd::write(&address, 1);
+            thread::sleep(BEHIND);
+            compacted = etcd::write(&address, 50);
+            etcd::compact(&address, compacted);
+            assert!(!etcd::remembers(&address, before), "etcd still has revision {before}");
+            links.iter().for_each(Proxy::close_all);
+            links.iter().for_each(Proxy::heal);
+            thread::sleep(BEHIND);
+        }
+        for _ in 0..10 {
+            compacted = etcd::write(&address, 1);
+            etcd::compact(&address, compacted);
+            thread::sleep(Duration::from_millis(500));
+        }
+        table::note(scenario, format!("compacted 13 times, up to revision {compacted}"));
+    });
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(Duration::from_secs(5));
+}
+
+/// The one that led stands still beyond its lease, another is elected, and it goes on in the belief that it leads,
+/// with nobody to tell it otherwise; what it writes then comes to etcd late.
+pub(crate) fn two_leaders(bed: &Bed) {
+    let scenario = "control_plane::two_leaders";
+    let outcome = until_ended(bed, scenario, THROUGH_THE_WHEEL, || {
+        let old = bed.leader();
+        let new = COORDINATORS.into_iter().find(|name| *name != old).expect("another");
+        let (old_log, new_log) = (bed.log_length(&old), bed.log_length(new));
+        bed.cluster.pause(&old).unwrap();
+        let leads = |name: &str, since: u64, leads: bool| {
+            bed.log_since(name, since).contains(&format!("leads={leads}")).then_some(())
+        };
+        eventually("new leader", Duration::from_secs(30), || leads(new, new_log, true));
+        let link = bed.links().etcd_of(&old);
+        link.cut(Cut::Both);
+        bed.cluster.resume(&old).unwrap();
+        let began_at_ms = now_ms();
+        eventually("end of the old lead", Duration::from_secs(30), || leads(&old, old_log, false));
+        table::note(
+            scenario,
+            format!("{old} believed for {} ms that it leads, as {new} did", now_ms() - began_at_ms),
+        );
+        thread::sleep(BEHIND);
+        link.heal();
+    });
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(Duration::from_secs(10));
 }

@@ -1,6 +1,12 @@
-//! A process that can open nothing more.
+//! A process that can open nothing more, or make no thread.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use ksched_testbed::links::LINKED;
 
@@ -30,7 +36,7 @@ pub(crate) fn coordinator_out_of_files(bed: &Bed) {
     let outcome = until_ended(bed, scenario, light(16), || {
         without_files(bed, scenario, &leader, || {
             bed.links().coordinators_kafka.close_all();
-            bed.links().etcd.close_all();
+            bed.links().etcd_of(&leader).close_all();
         });
     });
     outcome.assert_nothing_wrong();
@@ -61,4 +67,98 @@ fn set_limit(pid: u32, soft: &str) {
     let status =
         Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={soft}")]).status();
     assert!(status.is_ok_and(|status| status.success()), "prlimit (util-linux) did not set {soft}");
+}
+
+/// In the log of a process that librdkafka has ended.
+const ENDED_BY_LIBRDKAFKA: &str = "Assertion `rkb && *\"failed to create broker thread\"' failed";
+
+/// Another's lanes come to it, and it cannot have the threads for them: whoever can takes them. librdkafka 2.12.1
+/// may end the whole process when it cannot make a thread; then it is as if it were killed.
+pub(crate) fn worker_out_of_threads(bed: &Bed) {
+    let scenario = "limits::worker_out_of_threads";
+    bed.wait_lane_on(LINKED);
+    let killed = "worker-3";
+    bed.wait_lane_on(killed);
+    let log = bed.log_length(LINKED);
+    let outcome = until_ended(bed, scenario, light(22), || {
+        let survived = without_threads(bed, scenario, LINKED, || {
+            bed.cluster.kill(killed).unwrap();
+            bed.links().worker_kafka.close_all();
+        });
+        if !survived {
+            table::note(scenario, "librdkafka ended it, as it does when it cannot make a thread");
+            let said = bed.log_since(LINKED, log);
+            assert!(said.contains(ENDED_BY_LIBRDKAFKA), "{LINKED} ended for another reason:\n{said}");
+            bed.cluster.start_again(LINKED).unwrap();
+        }
+        bed.cluster.start_again(killed).unwrap();
+    });
+    outcome.assert_exact_but_order();
+    // One worker is left, and takes over twice.
+    outcome.assert_worst_below(Duration::from_secs(20));
+}
+
+/// What it does aside, it does a little later.
+pub(crate) fn coordinator_out_of_threads(bed: &Bed) {
+    let scenario = "limits::coordinator_out_of_threads";
+    let leader = bed.leader();
+    let outcome = until_ended(bed, scenario, light(22), || {
+        let survived = without_threads(bed, scenario, &leader, || {
+            bed.links().coordinators_kafka.close_all();
+            bed.links().etcd_of(&leader).close_all();
+        });
+        assert!(survived, "{leader} did not survive");
+    });
+    outcome.assert_nothing_wrong();
+    outcome.assert_worst_below(Duration::from_secs(20));
+}
+
+/// Whether it has survived. Kept threads of a pool end after ten idle seconds, and then new ones are wanted.
+fn without_threads(bed: &Bed, scenario: &str, process: &str, then: impl FnOnce()) -> bool {
+    let pid = bed.cluster.process(process).unwrap().pid().expect("it runs");
+    let threads = Threads::limit_to_present(pid);
+    then();
+    thread::sleep(WITHOUT + WITHOUT / 2);
+    let refused = threads.refused();
+    table::note(scenario, format!("{process} was refused a thread {refused} times"));
+    assert!(refused > 0, "{process} has wanted no thread");
+    drop(threads);
+    bed.cluster.process(process).unwrap().pid() == Some(pid)
+}
+
+/// A control group with the controller `pids`: unlike `ulimit -u` it binds root as well, whom it takes to make one.
+struct Threads {
+    pid: u32,
+    root: &'static Path,
+    group: PathBuf,
+}
+
+impl Threads {
+    fn limit_to_present(pid: u32) -> Self {
+        let (v1, v2) = (Path::new("/sys/fs/cgroup/pids"), Path::new("/sys/fs/cgroup"));
+        let root = if v1.is_dir() { v1 } else { v2 };
+        if root == v2 {
+            fs::write(root.join("cgroup.subtree_control"), "+pids").expect("control groups need root");
+        }
+        let group = root.join(format!("ksched-chaos-{pid}"));
+        fs::create_dir_all(&group).expect("control groups need root");
+        fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
+        let present = fs::read_to_string(group.join("pids.current")).unwrap();
+        fs::write(group.join("pids.max"), present.trim()).unwrap();
+        Self { pid, root, group }
+    }
+
+    fn refused(&self) -> u64 {
+        let events = fs::read_to_string(self.group.join("pids.events")).unwrap();
+        events.split_ascii_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("max and a number")
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // A process that has died has left by itself; then nothing is left to be done.
+        let _ = fs::write(self.group.join("pids.max"), "max");
+        let _ = fs::write(self.root.join("cgroup.procs"), self.pid.to_string());
+        let _ = fs::remove_dir(&self.group);
+    }
 }

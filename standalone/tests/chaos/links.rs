@@ -84,8 +84,8 @@ pub(crate) fn coordinators_from_kafka(bed: &Bed) {
 /// Lanes go on, schedules are taken: nothing is late.
 pub(crate) fn coordinators_from_etcd(bed: &Bed) {
     let scenario = "links::coordinators_from_etcd";
-    let link = &bed.links().etcd;
-    let outcome = until_ended(bed, scenario, light(18), || cut_off([link], Cut::Both, BEYOND_LEASE));
+    let links = &bed.links().etcd;
+    let outcome = until_ended(bed, scenario, light(18), || cut_off(links, Cut::Both, BEYOND_LEASE));
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(Duration::from_secs(5));
 }

@@ -14,17 +14,21 @@ mod brokers;
 mod clocks;
 mod control_plane;
 mod disk;
+mod failpoints;
 mod hostile;
 mod limits;
 mod links;
 mod loads;
 mod mischief;
+mod open_jobs;
 mod recovery;
 mod replays;
 mod scenarios;
 mod soak;
 mod streams;
 mod targets;
+mod versions;
+mod zombies;
 
 // What the end-to-end tests do on their clusters belongs to the same list.
 #[path = "../end_to_end/faults.rs"]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    bed::Bed, brokers, clocks, control_plane, disk, faults, hostile, limits, links, loads, memory, recovery,
-    replays, restarts, soak, streams, targets, wheel,
+    bed::Bed, brokers, clocks, control_plane, disk, failpoints, faults, hostile, limits, links, loads,
+    memory, open_jobs, recovery, replays, restarts, soak, streams, targets, versions, wheel, zombies,
 };
 
 /// One fault. A panic says that something does not hold.
@@ -52,6 +52,8 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(replays::produce, 3, short, 10),
         scenario!(replays::txn_offset_commit, 3, long, 10),
         scenario!(replays::end_txn_on_hold, 3, long, 10),
+        scenario!(zombies::stopped_inside_a_commit, 2, short, 15),
+        scenario!(zombies::two_holders, 7, short, 15),
         scenario!(links::answers_lost, 6, short, 10),
         scenario!(links::worker_from_kafka, 6, short, 10),
         scenario!(links::worker_from_kafka_one_way, 6, long, 15),
@@ -63,6 +65,7 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(clocks::an_hour_behind, 8, long, 10),
         scenario!(clocks::starts_an_hour_ahead, 8, long, 10),
         scenario!(clocks::drifting, 8, long, 10),
+        scenario!(clocks::suspended, 8, long, 20),
         scenario!(targets::deleted_and_narrowed, 10, short, 5),
         scenario!(targets::recreated_and_grown, 10, long, 5),
         scenario!(loads::a_thousand_for_one_key, 9, short, 5),
@@ -71,12 +74,16 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(streams::coordinator_stopped, 12, long, 5),
         scenario!(limits::worker_out_of_files, 13, long, 15),
         scenario!(limits::coordinator_out_of_files, 13, long, 15),
+        scenario!(limits::worker_out_of_threads, 13, long, 20),
+        scenario!(limits::coordinator_out_of_threads, 13, long, 20),
+        scenario!(control_plane::compacted_under_watch, 5, long, 5),
+        scenario!(control_plane::two_leaders, 7, long, 5),
         scenario!(control_plane::gone_for_a_minute, 5, long, 5),
         scenario!(recovery::worker_killed, 1, long, 15),
         scenario!(recovery::worker_stopped, 12, long, 5),
         scenario!(recovery::kafka_back, 4, long, 20),
         scenario!(recovery::control_plane_back, 5, long, 5),
-        scenario!(loads::a_million_in_one_second, 9, long, 120),
+        scenario!(loads::a_million_in_one_second, 9, long, 45),
         scenario!(soak::random_mix, 15, long, 60),
         // The end-to-end tests' own. Those measure from the beginning of the fault.
         scenario!(faults::worker_killed, 1, long, 20),
@@ -99,10 +106,18 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(brokers::rolling_restart, 4, long, 20),
     ];
     let disk = vec![scenario!(disk::full, 13, long, 30)];
+    let guarded = vec![scenario!(targets::read_only, 10, long, 5)];
+    let many = vec![scenario!(open_jobs::coordinator_restarted, 14, long, 60)];
+    let failing = vec![scenario!(failpoints::each_place_of_each_job, 1, long, 10)];
+    let versions = vec![scenario!(versions::rolled_forth_and_back, 11, long, 10)];
     vec![
         Stage { start: Bed::linked, scenarios: linked },
         Stage { start: Bed::small, scenarios: small },
         Stage { start: brokers::three, scenarios: three },
         Stage { start: disk::bed, scenarios: disk },
+        Stage { start: targets::guarded, scenarios: guarded },
+        Stage { start: open_jobs::bed, scenarios: many },
+        Stage { start: failpoints::bed, scenarios: failing },
+        Stage { start: versions::bed, scenarios: versions },
     ]
 }

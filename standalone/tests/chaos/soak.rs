@@ -57,7 +57,9 @@ fn one(bed: &Bed, scenario: &str, dice: &mut Dice) {
             say(format!("worker from coordinators {cut:?}")),
             links.worker_coordinators.iter().for_each(|link| link.cut(cut)),
         ),
-        7 => (say(format!("coordinators from etcd {cut:?}")), links.etcd.cut(cut)),
+        7 => {
+            (say(format!("coordinators from etcd {cut:?}")), links.etcd.iter().for_each(|link| link.cut(cut)))
+        }
         8 => (
             say("answers to EndTxn lost".to_owned()),
             links.worker_kafka.on(Api::END_TXN, 3, Action::LoseAnswer),

@@ -3,6 +3,7 @@
 use std::{thread, time::Duration};
 
 use ksched_client::Message;
+use ksched_local::cluster::{Geometry, Options};
 use ksched_testbed::wire;
 
 use crate::{
@@ -82,6 +83,43 @@ pub(crate) fn recreated_and_grown(bed: &Bed) {
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(BOUND);
     assert_eq!((again_count, grown_count), (EACH, EACH), "made again, grown");
+}
+
+/// A broker that asks an authorizer, which allows what no rule is about.
+pub(crate) fn guarded() -> Bed {
+    let properties = [
+        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+        ("allow.everyone.if.no.acl.found", "true"),
+    ];
+    let kafka_properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let geometry = Geometry { ratio: Some(8), levels: Some(2), ..Geometry::default() };
+    let options = Options { coordinators: 1, workers: 2, geometry, kafka_properties, ..Options::default() };
+    Bed::start("guarded", options)
+}
+
+/// Nobody may write to it any more: dead letters with the reason, the rest on time.
+pub(crate) fn read_only(bed: &Bed) {
+    let scenario = "targets::read_only";
+    let dead = Catch::start(bed, "ksched.dlq");
+    let closed = "chaos.targets.closed";
+    ksched_kafka::target::create(&bed.log, closed, 2, &[]).unwrap();
+    let taken = Catch::start(bed, closed);
+    let outcome = until_ended(bed, scenario, light(14), || {
+        schedule(bed, closed, b"too late");
+        // They wait in their lanes.
+        thread::sleep(Duration::from_secs(1));
+        wire::forbid_writes(&bed.cluster.kafka().address(), closed);
+        thread::sleep(Duration::from_secs(9));
+    });
+    let letters = dead.wait_for(EACH, WITHIN, |c| c.header("ksched-topic").as_deref() == Some(closed));
+    let codes: std::collections::BTreeSet<_> =
+        letters.iter().map(|c| c.header("ksched-error-code").unwrap_or_default()).collect();
+    let late = letters.iter().map(|c| c.late_ms()).max();
+    table::note(scenario, format!("{} dead letters, {codes:?}, at most {late:?} ms late", letters.len()));
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(BOUND);
+    assert_eq!((taken.all().len(), letters.len()), (0, EACH), "delivered, dead letters");
+    assert!(!codes.contains(""), "a dead letter without a reason");
 }
 
 /// Due from four seconds on, one each 100 ms.

@@ -72,7 +72,7 @@ fn requests(shared: &Shared, from: &mut TcpStream, to: &mut TcpStream, lost: &Lo
     loop {
         let frame = Frame::read(from)?;
         shared.wait_open(blocks_requests)?;
-        match shared.judge(frame.api()) {
+        match shared.judge(&frame) {
             None => {}
             Some(Action::Hold) => shared.hold(),
             Some(Action::Delay(time)) => thread::sleep(time),

@@ -181,3 +181,23 @@ fn dropping_it_closes_everything() {
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn an_init_is_told_by_its_producer() {
+    let upstream = Upstream::start();
+    let proxy = Proxy::start(Speech::Kafka, upstream.port);
+    proxy.on_init(".b", 1, Action::Swallow);
+    // Version 4 as librdkafka sends it: no tags, then a text's length and one.
+    let init = |id: &str| [&[0, id.len() as u8 + 1], id.as_bytes()].concat();
+    let answered = |id: &str| {
+        let mut client = Client::connect(&proxy);
+        let mut frame = request(Api::INIT_PRODUCER_ID, 4, 1, &init(id));
+        // A client without a name is one of no bytes here.
+        frame.0[12..14].fill(0);
+        client.0.write_all(&frame.0).unwrap();
+        client.answer().is_some()
+    };
+    assert_eq!(["lane.a", "lane.b", "lane.b"].map(answered), [true, false, true]);
+    let old = request(Api::INIT_PRODUCER_ID, 1, 1, b"\0\x06lane.b");
+    assert_eq!(old.transactional_id(), Some("lane.b"));
+}
