@@ -31,6 +31,7 @@ const INSERT: &str = "INSERT INTO ksched_messages (due_ms, topic, target_partiti
 #[derive(Clone, Debug)]
 pub struct Database {
     pool: AnyPool,
+    connections: u32,
     dialect: Dialect,
 }
 
@@ -77,7 +78,12 @@ impl Database {
                 })
             });
         let pool = bounded(pool.connect_with(options.disable_statement_logging())).await?;
-        Ok(Self { pool, dialect })
+        Ok(Self { pool, connections, dialect })
+    }
+
+    /// How many statements can run at the same time.
+    pub fn connections(&self) -> u32 {
+        self.connections
     }
 
     pub fn dialect(&self) -> Dialect {

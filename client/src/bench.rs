@@ -56,6 +56,9 @@ pub struct Options {
     /// How long after the last due time undelivered messages are waited for.
     pub grace: Duration,
     pub bounds: Bounds,
+    /// Used by [`Door::Database`]; pollers are not started here.
+    #[cfg(feature = "experiment")]
+    pub database: Option<ksched_baseline::Database>,
 }
 
 /// Whether the run reads what it had delivered.
@@ -90,7 +93,18 @@ impl Options {
             reading: Reading::Live,
             grace: Duration::from_secs(30),
             bounds: Bounds { clock_ms: 0, late_ms: None },
+            #[cfg(feature = "experiment")]
+            database: None,
         }
+    }
+
+    /// What is measured.
+    fn system(&self) -> &'static str {
+        #[cfg(feature = "experiment")]
+        if let Some(database) = &self.database {
+            return database.dialect().name();
+        }
+        "ksched"
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -145,6 +159,8 @@ pub async fn run<L: Log>(
         start,
         topic: options.topic.clone(),
         intake_topic: options.intake_topic.clone(),
+        #[cfg(feature = "experiment")]
+        database: options.database.clone(),
     };
     let mut sending = Box::pin(doors::send(options.door, work, client, log));
     let mut tick = tokio::time::interval(PROGRESS);

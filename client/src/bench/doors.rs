@@ -1,6 +1,8 @@
 //! The generator: sends each message at its planned time by one of the doors.
 
 mod batch;
+#[cfg(feature = "experiment")]
+mod database;
 mod intake;
 mod stream;
 mod unary;
@@ -36,6 +38,9 @@ pub enum Door {
     Stream,
     /// Plain records on the intake topic.
     Intake,
+    /// Rows of a table: what ksched is compared with.
+    #[cfg(feature = "experiment")]
+    Database,
 }
 
 impl FromStr for Door {
@@ -61,6 +66,8 @@ pub(super) struct Work {
     pub(super) start: Instant,
     pub(super) topic: String,
     pub(super) intake_topic: String,
+    #[cfg(feature = "experiment")]
+    pub(super) database: Option<ksched_baseline::Database>,
 }
 
 /// Sends everything and waits until all of it is settled. How well the plan was
@@ -78,6 +85,8 @@ pub(super) async fn send<L: Log>(
         Door::Batch => batch::send(work, pace, client).await,
         Door::Stream => stream::send(work, pace, client).await,
         Door::Intake => intake::send(work, pace, log).await?,
+        #[cfg(feature = "experiment")]
+        Door::Database => database::send(work, pace).await?,
     };
     Ok((generated, ledger.first_error()))
 }

@@ -9,6 +9,8 @@ use ksched_client::{
     kafka,
 };
 
+#[cfg(feature = "experiment")]
+use crate::baseline::{ComparedArguments, Process};
 use crate::{
     connection::{KafkaArguments, ServerArguments, patiently},
     output::{self, Failure, Format},
@@ -37,6 +39,9 @@ pub(crate) struct Arguments {
     /// Only schedules: `verify` judges later.
     #[arg(long)]
     no_read: bool,
+    #[cfg(feature = "experiment")]
+    #[command(flatten)]
+    compared: ComparedArguments,
     #[command(flatten)]
     server: ServerArguments,
     #[command(flatten)]
@@ -49,13 +54,20 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let client = arguments.server.client()?;
+    #[cfg(feature = "experiment")]
+    let database = arguments.compared.database(&arguments.kafka).await?;
+    #[cfg(feature = "experiment")]
+    let arguments = match database {
+        Some(_) => Arguments { door: Door::Database, ..arguments },
+        None => arguments,
+    };
     let (log, address) = arguments.kafka.connect(&arguments.server).await?;
     let intake_topic = match arguments.door {
         Door::Intake => {
             let found = arguments.server.ask(|client| async move { client.cluster().await }).await?;
             found.cluster.unwrap_or_default().intake_topic
         }
-        Door::Unary | Door::Batch | Door::Stream => String::new(),
+        _ => String::new(),
     };
     let options = Options {
         shape: arguments.plan.shape(seed)?,
@@ -65,15 +77,26 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         reading: if arguments.no_read { Reading::None } else { Reading::Live },
         grace: arguments.grace,
         bounds: arguments.plan.bounds(),
+        #[cfg(feature = "experiment")]
+        database,
     };
     let (topic, partitions, admin) = (options.topic.clone(), arguments.partitions, Arc::clone(&log));
     let made = tokio::task::spawn_blocking(move || kafka::make_target(&admin, &topic, partitions));
     let made = patiently(&format!("no answer from Kafka at {address} yet"), made).await;
     made.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
     output::note(&format!("seed {seed}"));
+    #[cfg(feature = "experiment")]
+    let pollers = match options.database {
+        Some(_) => Process::start(&arguments.compared, &arguments.kafka).await?,
+        None => None,
+    };
     let mut watcher = Watcher::new(options.shape.count);
     let report = Box::pin(bench::run(options, client, log, |progress| watcher.show(progress))).await;
     watcher.finish();
+    #[cfg(feature = "experiment")]
+    if let Some(pollers) = pollers {
+        pollers.stop().await;
+    }
     conclude(&report?, arguments.output)
 }
 

@@ -55,6 +55,17 @@ impl From<bench::Error> for Failure {
     }
 }
 
+#[cfg(feature = "experiment")]
+impl From<ksched_baseline::Error> for Failure {
+    fn from(error: ksched_baseline::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            ksched_baseline::Error::Address(_) | ksched_baseline::Error::Refused(_) => Self::Refused(text),
+            _ => Self::MayPass(text),
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
