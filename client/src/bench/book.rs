@@ -135,24 +135,20 @@ fn write(mut connection: Connection, queue: &Receiver<Note>, kept: &Arc<Kept>) -
     // Everyone is gone without a word: a run that failed.
     while let Ok(first) = queue.recv() {
         let transaction = connection.transaction()?;
-        let (mut may_send, mut ends) = (0, false);
+        let (mut may_send, mut ends, mut gathered) = (0, false, 0);
         let until = Instant::now() + GATHER;
-        let mut note = Some(first);
-        for _ in 0..GATHERED {
+        let mut next = Some(first);
+        while let Some(note) = next.take() {
             match &note {
-                Some(Note::Ends) => ends = true,
-                Some(Note::MaySend { upto }) => may_send = *upto,
+                Note::MaySend { upto } => may_send = *upto,
+                Note::Ends => ends = true,
                 _ => {}
             }
-            let Some(next) = note.take() else { break };
-            keep(&transaction, next)?;
-            if ends {
-                break;
+            keep(&transaction, note)?;
+            gathered += 1;
+            if !ends && gathered < GATHERED {
+                next = queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
             }
-            note = queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
-        }
-        if let Some(last) = note {
-            keep(&transaction, last)?;
         }
         transaction.commit()?;
         kept.may_send(may_send);
@@ -180,9 +176,11 @@ fn keep(connection: &Connection, note: Note) -> rusqlite::Result<()> {
                 .execute([upto.cast_signed()])?;
         }
         Note::Settled { number, sent_at_us, settled } => {
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO settled VALUES (?, ?, ?)")?
-                .execute((number.cast_signed(), sent_at_us, settled))?;
+            connection.prepare_cached("INSERT OR REPLACE INTO settled VALUES (?, ?, ?)")?.execute((
+                number.cast_signed(),
+                sent_at_us,
+                settled,
+            ))?;
         }
         Note::Delivered(record) => {
             connection
@@ -270,15 +268,7 @@ mod tests {
     use super::*;
 
     fn shape() -> Shape {
-        Shape {
-            seed: u64::MAX,
-            count: 10,
-            rate: 2.5,
-            delays_ms: 5..=70,
-            size: 200,
-            keys: 3,
-            headers: 1,
-        }
+        Shape { seed: u64::MAX, count: 10, rate: 2.5, delays_ms: 5..=70, size: 200, keys: 3, headers: 1 }
     }
 
     #[test]

@@ -20,11 +20,21 @@ const QUEUE: usize = 65_536;
 #[derive(Clone, Debug)]
 pub(super) enum Note {
     /// From this message on, the run's clock begins at `start_ms`; the target is read from these offsets on.
-    Begins { run: RunId, start: Start, offsets: Vec<i64> },
+    Begins {
+        run: RunId,
+        start: Start,
+        offsets: Vec<i64>,
+    },
     /// Messages below this number may be sent.
-    MaySend { upto: u64 },
+    MaySend {
+        upto: u64,
+    },
     /// As [`Ledger`](super::ledger::Ledger) has it.
-    Settled { number: u64, sent_at_us: i64, settled: i64 },
+    Settled {
+        number: u64,
+        sent_at_us: i64,
+        settled: i64,
+    },
     Delivered(Observed),
     /// Nothing more comes.
     Ends,

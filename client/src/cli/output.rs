@@ -51,6 +51,7 @@ impl From<bench::Error> for Failure {
             bench::Error::Kafka(error) => error.into(),
             bench::Error::Client(error) => error.into(),
             bench::Error::Settings(text) => Self::Refused(text),
+            other => Self::MayPass(other.to_string()),
         }
     }
 }

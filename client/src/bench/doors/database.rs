@@ -45,7 +45,7 @@ async fn insert(work: &Work, database: &Database, batch: std::ops::Range<u64>) {
         .map(|number| {
             work.ledger.sends(number);
             Row {
-                due_ms: work.plan.due_ms(number, work.run.start_ms),
+                due_ms: work.plan.due_ms(number, work.start_ms),
                 topic: work.topic.clone(),
                 partition: None,
                 content: payload::content(&work.plan, work.run, number),
