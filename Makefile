@@ -32,7 +32,7 @@ help:
 
 demo:
 	@scripts/install-parts build
-	cargo build --locked -p ksched-standalone -p ksched-client
+	cargo build --locked -p ksched-standalone -p ksched-client --no-default-features
 	$(BIN)/ksched dev --demo $(ARGS)
 
 # Binaries and tests in one build, so that they share what they depend on; the end-to-end tests run the binaries.

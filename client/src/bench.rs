@@ -7,9 +7,12 @@
 //! the client repeats what is safe to repeat, what stays unknown is noted as
 //! unknown, and the reader goes on where it was.
 
+#[cfg(feature = "experiment")]
+mod book;
 mod doors;
 mod ledger;
 mod live;
+mod notes;
 pub mod payload;
 pub mod plan;
 pub mod recheck;
@@ -21,6 +24,8 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use ksched_kafka::Log;
 use tokio::time::Instant;
 
+#[cfg(feature = "experiment")]
+pub use self::book::Book;
 pub use self::{
     doors::Door,
     live::Progress,
@@ -29,7 +34,11 @@ pub use self::{
     recheck::recheck,
     report::Report,
 };
-use self::{ledger::Ledger, live::Live};
+use self::{
+    ledger::Ledger,
+    live::Live,
+    notes::{Note, Notes, Past, Start, Starts},
+};
 use crate::{
     Client, clock,
     reader::{Since, TopicReader, Until},
@@ -56,6 +65,9 @@ pub struct Options {
     /// How long after the last due time undelivered messages are waited for.
     pub grace: Duration,
     pub bounds: Bounds,
+    /// Used by [`Door::Database`]; pollers are not started here.
+    #[cfg(feature = "experiment")]
+    pub database: Option<ksched_baseline::Database>,
 }
 
 /// Whether the run reads what it had delivered.
@@ -77,6 +89,13 @@ pub enum Error {
     /// The settings contradict each other or the limits.
     #[error("{0}")]
     Settings(String),
+    /// The ledger's file.
+    #[cfg(feature = "experiment")]
+    #[error("ledger: {0}")]
+    Book(#[from] rusqlite::Error),
+    /// What could not be written; the run cannot prove anything any more.
+    #[error("the ledger cannot be written any more")]
+    NotKept,
 }
 
 impl Options {
@@ -90,7 +109,18 @@ impl Options {
             reading: Reading::Live,
             grace: Duration::from_secs(30),
             bounds: Bounds { clock_ms: 0, late_ms: None },
+            #[cfg(feature = "experiment")]
+            database: None,
         }
+    }
+
+    /// What is measured.
+    fn system(&self) -> &'static str {
+        #[cfg(feature = "experiment")]
+        if let Some(database) = &self.database {
+            return database.dialect().name();
+        }
+        "ksched"
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -123,28 +153,72 @@ pub async fn run<L: Log>(
     options: Options,
     client: Client,
     log: Arc<L>,
+    progress: impl FnMut(&Progress) + Send,
+) -> Result<Report, Error> {
+    Box::pin(run_noted(options, client, log, None, None, progress)).await
+}
+
+/// As [`run()`], with a ledger on disk: begins its run, or goes on with it where it was interrupted. The plan and
+/// the target in `options` must be those of the ledger.
+///
+/// # Errors
+/// And those of the ledger.
+#[cfg(feature = "experiment")]
+pub async fn run_kept<L: Log>(
+    options: Options,
+    client: Client,
+    log: Arc<L>,
+    mut book: Book,
+    progress: impl FnMut(&Progress) + Send,
+) -> Result<Report, Error> {
+    let (notes, past) = (Some(book.notes.clone()), book.past.take());
+    let report = Box::pin(run_noted(options, client, log, notes, past, progress)).await;
+    // What the ledger has to say explains the rest.
+    blocking(move || book.close()).await.and(report)
+}
+
+async fn run_noted<L: Log>(
+    options: Options,
+    client: Client,
+    log: Arc<L>,
+    notes: Option<Notes>,
+    past: Option<Past>,
     mut progress: impl FnMut(&Progress) + Send,
 ) -> Result<Report, Error> {
     options.check()?;
     let shape = options.shape.clone();
     let plan = Arc::new(blocking(move || Ok(Plan::new(shape))).await?);
-    let ledger = Arc::new(Ledger::new(plan.len()));
+    let ledger = Arc::new(Ledger::new(plan.len(), notes.clone()));
     // The reader is in place before the start is chosen.
-    let live = Arc::new(Live::new(Arc::clone(&plan)));
+    let live = Arc::new(Live::new(Arc::clone(&plan), notes.clone()));
+    let since = past.as_ref().map_or(Since::End, |past| Since::Offsets(past.offsets.clone().into()));
+    if let Some(past) = &past {
+        ledger.remembers(past.may_have_sent, &past.settled);
+    }
     let reader = match options.reading {
-        Reading::Live => Some(start_reader(Arc::clone(&log), &options.topic, Arc::clone(&live)).await?),
+        Reading::Live => {
+            Some(start_reader(Arc::clone(&log), &options.topic, since, Arc::clone(&live)).await?)
+        }
         Reading::None => None,
     };
-    let run = RunId { seed: options.shape.seed, start_ms: clock::now_ms() + LEAD.as_millis() as i64 };
-    live.begin(run);
-    let start = Instant::now() + LEAD;
+    let Begun { run, starts, part, start, at_ms } = Begun::now(&plan, options.shape.seed, past.as_ref())?;
+    live.begin(run, starts.clone(), at_ms, past.map(|past| past.delivered).unwrap_or_default());
+    if let Some(notes) = &notes {
+        let offsets = reader.as_ref().map(|reader| reader.starts().to_vec()).unwrap_or_default();
+        notes.put(Note::Begins { run, start: part, offsets });
+    }
     let work = doors::Work {
         plan: Arc::clone(&plan),
         ledger: Arc::clone(&ledger),
         run,
+        first: part.first,
         start,
+        start_ms: part.start_ms,
+        notes: notes.clone(),
         topic: options.topic.clone(),
         intake_topic: options.intake_topic.clone(),
+        #[cfg(feature = "experiment")]
+        database: options.database.clone(),
     };
     let mut sending = Box::pin(doors::send(options.door, work, client, log));
     let mut tick = tokio::time::interval(PROGRESS);
@@ -154,9 +228,9 @@ pub async fn run<L: Log>(
             _ = tick.tick() => progress(&live.progress(&ledger, start)),
         }
     };
-    let planned = plan.clone();
+    let (planned, due_from) = (plan.clone(), starts.clone());
     let last_due_ms =
-        blocking(move || Ok((0..planned.len()).map(|n| planned.due_ms(n, run.start_ms)).max())).await?;
+        blocking(move || Ok((0..planned.len()).map(|n| planned.due_ms(n, due_from.of(n))).max())).await?;
     let give_up_ms = last_due_ms.unwrap_or(0).max(clock::now_ms()) + options.grace.as_millis() as i64;
     if let Some(reader) = &reader {
         while clock::now_ms() < give_up_ms && !reader.is_finished() && !live.has_all(&ledger) {
@@ -166,24 +240,58 @@ pub async fn run<L: Log>(
         tokio::time::sleep(AFTER_LAST).await;
     }
     progress(&live.progress(&ledger, start));
+    if notes.is_some_and(|notes| notes.is_broken()) {
+        return Err(Error::NotKept);
+    }
     blocking(move || {
         if let Some(reader) = reader {
             reader.stop()?;
         }
         let observed = live.take();
-        let planned = ledger.planned(&plan, run);
+        let planned = ledger.planned(&plan, &starts);
         let verification = verify(&planned, &observed.records, options.bounds);
         Ok(Report::new(&options, run, verification, &planned, &observed, generated))
     })
     .await
 }
 
-async fn start_reader<L: Log>(log: Arc<L>, topic: &str, live: Arc<Live>) -> Result<TopicReader, Error> {
+/// A run, or the next part of one, and its clocks.
+struct Begun {
+    run: RunId,
+    starts: Starts,
+    part: Start,
+    /// When message 0 of the plan is to be sent, or would have been.
+    start: Instant,
+    at_ms: i64,
+}
+
+impl Begun {
+    /// What was sent before is behind; what is left begins a moment from now.
+    fn now(plan: &Plan, seed: u64, past: Option<&Past>) -> Result<Self, Error> {
+        let first = past.map_or(0, |past| past.may_have_sent);
+        let sent_in = plan.send_in(first);
+        let at_ms = clock::now_ms();
+        let begins = Instant::now() + LEAD;
+        let start = begins.checked_sub(sent_in).ok_or_else(|| {
+            Error::Settings("this machine has not run for as long as the run is old".to_owned())
+        })?;
+        let part = Start { first, start_ms: at_ms + LEAD.as_millis() as i64 - sent_in.as_millis() as i64 };
+        let mut starts = past.map_or_else(Starts::default, |past| past.starts.clone());
+        starts.0.push(part);
+        let run = past.map_or(RunId { seed, start_ms: part.start_ms }, |past| past.run);
+        Ok(Self { run, starts, part, start, at_ms })
+    }
+}
+
+async fn start_reader<L: Log>(
+    log: Arc<L>,
+    topic: &str,
+    since: Since,
+    live: Arc<Live>,
+) -> Result<TopicReader, Error> {
     let topic = topic.to_owned();
     blocking(move || {
-        Ok(TopicReader::start(log, &topic, Since::End, Until::Stopped, move |received| {
-            live.take_in(received)
-        })?)
+        Ok(TopicReader::start(log, &topic, since, Until::Stopped, move |received| live.take_in(received))?)
     })
     .await
 }

@@ -26,7 +26,7 @@ const AFTER_ERROR: Duration = Duration::from_millis(50);
 const REBUILD_AFTER: Duration = Duration::from_secs(15);
 
 /// Where reading starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Since {
     /// At the first record kept.
     Start,
@@ -34,6 +34,8 @@ pub enum Since {
     End,
     /// At the first record whose timestamp is at or after this many ms.
     At(i64),
+    /// At these offsets, by partition.
+    Offsets(Arc<[i64]>),
 }
 
 /// When reading ends by itself.
@@ -56,6 +58,7 @@ pub struct Received {
 #[derive(Debug)]
 pub struct TopicReader {
     stop: Arc<AtomicBool>,
+    starts: Vec<i64>,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
@@ -73,7 +76,8 @@ impl TopicReader {
         until: Until,
         mut on_record: impl FnMut(Received) -> ControlFlow<()> + Send + 'static,
     ) -> Result<Self, Error> {
-        let mut cursor = patiently(|| Cursor::new(log.as_ref(), topic, from, until))?;
+        let mut cursor = patiently(|| Cursor::new(log.as_ref(), topic, &from, until))?;
+        let starts = cursor.next.iter().map(|(_, offset)| *offset).collect();
         let mut reader = cursor.reader(log.as_ref())?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -117,7 +121,12 @@ impl TopicReader {
             .name("topic-reader".to_owned())
             .spawn(read)
             .map_err(|error| Error::Unavailable(format!("no thread: {error}")))?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, starts, thread: Some(thread) })
+    }
+
+    /// Where reading began, by partition.
+    pub fn starts(&self) -> &[i64] {
+        &self.starts
     }
 
     /// Whether the thread has ended by itself.
@@ -174,18 +183,21 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn new<L: Log>(log: &L, topic: &str, from: Since, until: Until) -> Result<Self, Error> {
+    fn new<L: Log>(log: &L, topic: &str, from: &Since, until: Until) -> Result<Self, Error> {
         let info = log.topic(topic)?.ok_or_else(|| Error::Unknown(topic.to_owned()))?;
         let topic: Arc<str> = topic.into();
         let partitions: Vec<_> = (0..info.partitions)
             .map(|partition| TopicPartition { topic: Arc::clone(&topic), partition })
             .collect();
-        let which = match from {
-            Since::Start => Offset::Start,
-            Since::End => Offset::StableEnd,
-            Since::At(ms) => Offset::At(ms),
+        let starts = match from {
+            Since::Start => log.offsets(&partitions, Offset::Start)?,
+            Since::End => log.offsets(&partitions, Offset::StableEnd)?,
+            Since::At(ms) => log.offsets(&partitions, Offset::At(*ms))?,
+            Since::Offsets(offsets) if offsets.len() == partitions.len() => offsets.to_vec(),
+            Since::Offsets(_) => {
+                return Err(Error::Refused(format!("{topic} has other partitions than it had")));
+            }
         };
-        let starts = log.offsets(&partitions, which)?;
         let ends = match until {
             Until::Stopped => Vec::new(),
             Until::End => log.offsets(&partitions, Offset::StableEnd)?,

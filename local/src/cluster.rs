@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use self::binaries::Role;
 pub(crate) use self::description::Record;
-pub use self::description::{Coordinator, Description, Entry, Worker};
+pub use self::description::{Coordinator, DatabaseServer, Description, Entry, Worker};
 use crate::{
     Error, Result,
+    database::{self, Database},
     etcd::{self, Etcd},
     kafka::{self, Kafka},
     parts::Progress,
@@ -35,6 +36,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 pub struct Options {
     /// One or three.
     pub brokers: u16,
+    /// Servers beside the rest, for the bench to compare with.
+    pub databases: Vec<database::Kind>,
     pub coordinators: u16,
     pub workers: u16,
     /// Fixed heap of each Kafka node, as `-Xmx` takes it.
@@ -92,6 +95,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             brokers: 1,
+            databases: Vec::new(),
             coordinators: 1,
             workers: 1,
             kafka_heap: None,
@@ -128,6 +132,7 @@ pub struct Cluster {
     coordinators: Vec<Role>,
     kafka: Kafka,
     etcd: Etcd,
+    databases: Vec<Database>,
     /// Serialises the writing of `state.json`.
     record: Mutex<()>,
     /// Held locked as long as the cluster lives: one owner a directory.
@@ -148,10 +153,12 @@ impl Cluster {
         let binaries = binaries::find(options)?;
 
         let (kafka, etcd) = start_parts(&dir, options, progress)?;
+        let databases = start_databases(&dir, options, progress)?;
         let mut ports = Ports::open(&dir)?;
         let coordinators = binaries.coordinators(&dir, options, &kafka, &etcd, &mut ports)?;
         let workers = binaries.workers(&dir, options, &kafka, &coordinators, &mut ports)?;
-        let cluster = Self { dir, workers, coordinators, kafka, etcd, record: Mutex::new(()), _lock: lock };
+        let record = Mutex::new(());
+        let cluster = Self { dir, workers, coordinators, kafka, etcd, databases, record, _lock: lock };
         start_all(&cluster.coordinators, "coordinators", progress)?;
         start_all(&cluster.workers, "workers", progress)?;
         cluster.record()?;
@@ -175,6 +182,10 @@ impl Cluster {
         self.coordinators.iter().filter_map(Role::grpc).collect()
     }
 
+    pub fn databases(&self) -> &[Database] {
+        &self.databases
+    }
+
     /// What runs where, now.
     pub fn describe(&self) -> Description {
         let entry = |process: &Process| Entry {
@@ -188,6 +199,7 @@ impl Cluster {
             etcd: format!("http://{}", self.etcd.address()),
             coordinators: self.coordinators.iter().map(Role::describe_coordinator).collect(),
             workers: self.workers.iter().map(Role::describe_worker).collect(),
+            databases: self.databases.iter().map(DatabaseServer::of).collect(),
             leader: None,
             processes: self.processes().map(entry).collect(),
         }
@@ -196,7 +208,8 @@ impl Cluster {
     /// Every process in the order in which they were started.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         let ours = self.coordinators.iter().chain(&self.workers).map(Role::process);
-        self.kafka.processes().chain([self.etcd.process()]).chain(ours)
+        let databases = self.databases.iter().map(Database::process);
+        self.kafka.processes().chain([self.etcd.process()]).chain(databases).chain(ours)
     }
 
     /// The process of that name.
@@ -239,6 +252,8 @@ impl Cluster {
         } else if let Some(role) = self.coordinators.iter().chain(&self.workers).find(|role| role.is(name)) {
             role.start()?;
             role.wait_ready()?;
+        } else if let Some(database) = self.databases.iter().find(|one| one.process().name() == name) {
+            database.start_again()?;
         } else {
             // Names everyone if it is nobody's.
             self.process(name)?;
@@ -263,13 +278,14 @@ impl Cluster {
         Ok(self.process(name)?.log())
     }
 
-    /// Ends everything in good order: workers, coordinators, then Kafka and etcd.
+    /// Ends everything in good order: workers, coordinators, then Kafka, etcd and databases.
     pub fn shut_down(&self) -> Result<()> {
         for roles in [&self.workers, &self.coordinators] {
             roles.iter().try_for_each(|role| role.process().terminate())?;
             roles.iter().try_for_each(|role| role.process().stop(STOP_WITHIN))?;
         }
-        self.kafka.stop().and(self.etcd.stop())
+        let databases = self.databases.iter().try_for_each(Database::stop);
+        self.kafka.stop().and(self.etcd.stop()).and(databases)
     }
 
     /// Writes `state.json` anew, after something started or ended.
@@ -321,6 +337,14 @@ fn start_parts(dir: &Path, options: &Options, progress: Progress) -> Result<(Kaf
         kafka_up.and(etcd_up)
     })?;
     Ok((kafka, etcd))
+}
+
+fn start_databases(dir: &Path, options: &Options, progress: Progress) -> Result<Vec<Database>> {
+    let each = options.databases.iter().map(|kind| {
+        progress(&format!("starting {}", kind.name()));
+        Database::start(dir, *kind, progress)
+    });
+    each.collect()
 }
 
 fn start_all(roles: &[Role], what: &str, progress: Progress) -> Result<()> {

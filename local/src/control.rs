@@ -18,7 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, cluster::Cluster, cluster::Record, process::State};
+use crate::{Error, Result, cluster::Cluster, cluster::Record, database, process::State};
 
 /// How often the owner looks for requests and for the word to stop.
 const TICK: Duration = Duration::from_millis(50);
@@ -160,9 +160,14 @@ pub fn purge(dir: &Path) -> Result<()> {
     if Record::read(dir).is_ok() {
         return Err(Error::Taken { dir: dir.to_owned() });
     }
+    database::purge(dir)?;
     for name in LEFT_BEHIND {
         let path = dir.join(name);
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::io(format!("remove {}", path.display()))(error));
@@ -178,13 +183,15 @@ pub fn purge(dir: &Path) -> Result<()> {
 const SOCKET: &str = "control.sock";
 
 /// Everything this crate and `ksched local` write into a cluster's directory.
-const LEFT_BEHIND: [&str; 13] = [
+const LEFT_BEHIND: [&str; 15] = [
     "kafka-1",
     "kafka-2",
     "kafka-3",
     "kafka-cluster-id",
     "kafka-log4j2.properties",
     "etcd",
+    "postgresql",
+    "mariadb",
     "logs",
     "ports.json",
     "options.json",

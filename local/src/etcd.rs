@@ -105,7 +105,7 @@ impl Etcd {
             "--log-level=warn".to_owned(),
         ];
         let args = args.into_iter().chain(options.args.iter().cloned()).map(Into::into).collect();
-        let spec = Spec { program, args, env: options.env.clone() };
+        let spec = Spec { program, args, env: options.env.clone(), ..Spec::default() };
         Ok(Self { process: Process::new(NAME, &dir, spec), port })
     }
 }

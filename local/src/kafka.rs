@@ -248,6 +248,7 @@ impl Layout {
             program: installed.java.clone(),
             args: flags.into_iter().map(Into::into).collect(),
             env: options.env.clone(),
+            ..Spec::default()
         };
         Ok(Node {
             process: Process::new(format!("kafka-{id}"), dir, spec),

@@ -5,6 +5,7 @@
 //! - [`parts`] finds Kafka's jars and an etcd binary, or fetches them once into a cache folder;
 //! - [`process`] starts, signals and watches one process;
 //! - [`kafka`] and [`etcd`] are those two, formatted, configured and answering;
+//! - [`database`] is PostgreSQL or MariaDB, for the bench to compare with;
 //! - [`cluster`] puts them together with our coordinators and workers, each by name, and writes down
 //!   what runs where;
 //! - [`control`] steers it from another process, [`launch`] starts one that stays in the background.
@@ -14,6 +15,7 @@
 
 pub mod cluster;
 pub mod control;
+pub mod database;
 mod error;
 pub mod etcd;
 mod http;

@@ -170,8 +170,9 @@ fn parse_version(text: &str) -> Option<[u32; 3]> {
 
 /// Runs a helper, made by [`spawner::guarded`], to its end; its output goes into the error only.
 pub(crate) fn run(mut command: Command) -> Result<()> {
-    // Without setpriv and its own three arguments, which are of no interest when something fails.
-    let shown: Vec<_> = command.get_args().skip(3).map(OsStr::to_string_lossy).collect();
+    // Without setpriv and its own arguments, which are of no interest when something fails.
+    let shown: Vec<_> =
+        command.get_args().skip_while(|arg| *arg != "--").skip(1).map(OsStr::to_string_lossy).collect();
     let shown = shown.join(" ");
     let output = command.output().map_err(Error::io(format!("run {shown}")))?;
     if output.status.success() {

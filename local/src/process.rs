@@ -31,6 +31,19 @@ pub struct Spec {
     pub args: Vec<OsString>,
     /// Added to the environment that is inherited.
     pub env: Vec<(String, String)>,
+    /// Run as this user; none: as we are.
+    pub user: Option<&'static str>,
+    pub stop_by: StopBy,
+}
+
+/// The signal for a clean end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StopBy {
+    /// `SIGTERM`, for nearly everyone.
+    #[default]
+    Terminate,
+    /// `SIGINT`: with the other, PostgreSQL waits for its clients to go.
+    Interrupt,
 }
 
 /// A process under its name. It keeps what it needs to be started again after it ended; dropping it kills it.
@@ -93,7 +106,10 @@ impl Process {
         let log = log.map_err(Error::io(format!("open {}", self.log.display())))?;
         let errors = log.try_clone().map_err(Error::io("share a log"))?;
 
-        let mut command = spawner::guarded(&self.spec.program);
+        let mut command = match self.spec.user {
+            Some(user) => spawner::guarded_as(user, &self.spec.program),
+            None => spawner::guarded(&self.spec.program),
+        };
         command.args(&self.spec.args);
         command.envs(self.spec.env.iter().map(|(name, value)| (name, value)));
         // Ours, and no setting of theirs.
@@ -138,16 +154,20 @@ impl Process {
         self.end(Signal::KILL, REAP)
     }
 
-    /// `SIGTERM` without waiting, so that several can end side by side; [`Process::stop`] waits.
+    /// Asks for a clean end without waiting, so that several can end side by side; [`Process::stop`] waits.
     pub fn terminate(&self) -> Result<()> {
+        let signal = match self.spec.stop_by {
+            StopBy::Terminate => Signal::TERM,
+            StopBy::Interrupt => Signal::INT,
+        };
         match live(&mut self.lock()) {
             // A paused process would never see it.
-            Some(child) => send(child, Signal::CONT).and_then(|()| send(child, Signal::TERM)),
+            Some(child) => send(child, Signal::CONT).and_then(|()| send(child, signal)),
             None => Ok(()),
         }
     }
 
-    /// `SIGTERM`, waits up to `within` for a clean end, then `SIGKILL`. Fine for a process that is dead already.
+    /// Asks for a clean end, waits up to `within` for it, then `SIGKILL`. Fine for a process that is dead already.
     pub fn stop(&self, within: Duration) -> Result<()> {
         self.terminate()?;
         if self.wait_end(within) { Ok(()) } else { self.kill() }

@@ -25,6 +25,14 @@ pub(crate) fn guarded(program: &Path) -> Command {
     command
 }
 
+/// As [`guarded`], as another user: in one step, for the kernel forgets the signal when a process changes its user.
+pub(crate) fn guarded_as(user: &str, program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
 /// Starts `command` from the thread that never ends before the process does.
 pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<mpsc::SyncSender<Request>> = OnceLock::new();

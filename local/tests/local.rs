@@ -18,6 +18,7 @@ use ksched_local::{
     Error,
     cluster::{self, Cluster, Description, Geometry},
     control::{self, Request},
+    database::{Database, Kind},
     etcd::{self, Etcd},
     kafka::{self, Kafka},
     parts,
@@ -135,6 +136,48 @@ fn nothing_outlives_a_parent_that_is_killed() {
     parent.wait().unwrap();
     within(Duration::from_secs(10), "etcd dies with its parent", || process::state(pid) == State::Dead);
     within(Duration::from_secs(10), "its port is free", || !listens(address));
+}
+
+#[test]
+fn databases_come_back_over_a_kill_and_die_with_their_parent() {
+    const TEST: &str = "databases_come_back_over_a_kill_and_die_with_their_parent";
+    if let Some(dir) = env::var_os(PARENT) {
+        let databases = [Kind::Postgresql, Kind::Mariadb]
+            .map(|kind| Database::start(Path::new(&dir), kind, parts::silent).unwrap());
+        let pids = databases.each_ref().map(|database| database.process().pid().unwrap().to_string());
+        println!("\ndatabases {}", pids.join(" "));
+        thread::sleep(Duration::from_secs(120));
+        return;
+    }
+    let dir = dir();
+    for kind in [Kind::Postgresql, Kind::Mariadb] {
+        let database = Database::start(dir.path(), kind, parts::silent).unwrap();
+        let (url, first) = (database.url(), database.process().pid());
+        database.process().kill().unwrap();
+        database.start_again().unwrap();
+        assert_ne!(database.process().pid(), first);
+        assert_eq!(database.url(), url);
+        let began_at = Instant::now();
+        database.stop().unwrap();
+        assert!(began_at.elapsed() < Duration::from_secs(14), "{} ends when it is told to", kind.name());
+    }
+
+    let mut parent = Command::new(env::current_exe().unwrap())
+        .args([TEST, "--exact", "--nocapture"])
+        .env(PARENT, dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+    let line = lines.find_map(|line| line.unwrap().strip_prefix("databases ").map(str::to_owned)).unwrap();
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    for pid in line.split(' ') {
+        let pid = pid.parse().unwrap();
+        within(Duration::from_secs(10), "it dies with its parent", || process::state(pid) == State::Dead);
+    }
+    control::purge(dir.path()).unwrap();
+    assert!(!dir.path().exists());
 }
 
 /// What the copy of this binary does until it is killed.

@@ -19,6 +19,7 @@ use ksched_local::{
     Error, Result,
     cluster::{Cluster, Description, Entry, Geometry, Options},
     control::{self, Request},
+    database,
     launch::{self, Launch},
     parts,
     process::State,
@@ -105,6 +106,9 @@ struct Up {
     /// Kafka nodes: 1, or 3 with replication 3
     #[arg(long, default_value_t = 1)]
     brokers: u16,
+    /// A database beside the rest, for `ksched-client bench` to compare with
+    #[arg(long = "with", value_name = "DATABASE[,DATABASE]", value_enum, value_delimiter = ',')]
+    databases: Vec<Database>,
     /// Leave it running in the background until `down`
     #[arg(long)]
     detach: bool,
@@ -148,6 +152,22 @@ enum Output {
     #[default]
     Table,
     Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Database {
+    #[value(alias = "postgres")]
+    Postgresql,
+    Mariadb,
+}
+
+impl Database {
+    fn kind(self) -> database::Kind {
+        match self {
+            Self::Postgresql => database::Kind::Postgresql,
+            Self::Mariadb => database::Kind::Mariadb,
+        }
+    }
 }
 
 /// Runs the subcommand: 0 done, 1 failed for a reason that may pass, 2 refused, 3 no such cluster or process.
@@ -280,6 +300,7 @@ impl Up {
     fn into_options(self) -> Options {
         Options {
             brokers: self.brokers,
+            databases: self.databases.into_iter().map(Database::kind).collect(),
             coordinators: self.coordinators,
             workers: self.workers,
             kafka_heap: self.kafka_heap,

@@ -1,6 +1,8 @@
 //! The generator: sends each message at its planned time by one of the doors.
 
 mod batch;
+#[cfg(feature = "experiment")]
+mod database;
 mod intake;
 mod stream;
 mod unary;
@@ -14,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Error,
     ledger::Ledger,
+    notes::{Note, Notes},
     payload::{self, RunId},
     plan::Plan,
     report::Generated,
@@ -23,6 +26,8 @@ use crate::{Client, Message};
 /// The timer of the runtime has whole milliseconds: what falls due meanwhile is
 /// sent together.
 const TICK: Duration = Duration::from_millis(1);
+/// So much of the plan is told to the ledger before it is sent; a run that is killed leaves at most that much open.
+const AHEAD: Duration = Duration::from_secs(2);
 
 /// The way messages are scheduled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +41,9 @@ pub enum Door {
     Stream,
     /// Plain records on the intake topic.
     Intake,
+    /// Rows of a table: what ksched is compared with.
+    #[cfg(feature = "experiment")]
+    Database,
 }
 
 impl FromStr for Door {
@@ -58,9 +66,17 @@ pub(super) struct Work {
     pub(super) plan: Arc<Plan>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) run: RunId,
+    /// The first message to be sent; those before it were sent by an earlier part of the run.
+    pub(super) first: u64,
+    /// When message 0 would have been sent, by either clock.
     pub(super) start: Instant,
+    pub(super) start_ms: i64,
+    /// Asked before anything is sent.
+    pub(super) notes: Option<Notes>,
     pub(super) topic: String,
     pub(super) intake_topic: String,
+    #[cfg(feature = "experiment")]
+    pub(super) database: Option<ksched_baseline::Database>,
 }
 
 /// Sends everything and waits until all of it is settled. How well the plan was
@@ -78,6 +94,8 @@ pub(super) async fn send<L: Log>(
         Door::Batch => batch::send(work, pace, client).await,
         Door::Stream => stream::send(work, pace, client).await,
         Door::Intake => intake::send(work, pace, log).await?,
+        #[cfg(feature = "experiment")]
+        Door::Database => database::send(work, pace).await?,
     };
     Ok((generated, ledger.first_error()))
 }
@@ -87,8 +105,7 @@ impl Work {
     fn message(&self, number: u64) -> Message {
         let content = payload::content(&self.plan, self.run, number);
         self.ledger.sends(number);
-        let mut message =
-            Message::new(self.topic.as_str()).due_ms(self.plan.due_ms(number, self.run.start_ms));
+        let mut message = Message::new(self.topic.as_str()).due_ms(self.plan.due_ms(number, self.start_ms));
         if let Some(key) = content.key {
             message = message.key(key);
         }
@@ -109,7 +126,11 @@ impl Work {
 struct Pace {
     plan: Arc<Plan>,
     start: Instant,
+    first: u64,
     next: u64,
+    notes: Option<Notes>,
+    /// Of the ledger.
+    asked: u64,
     worst_lag: Duration,
     last_at: Option<Instant>,
 }
@@ -119,7 +140,10 @@ impl Pace {
         Self {
             plan: Arc::clone(&work.plan),
             start: work.start,
-            next: 0,
+            first: work.first,
+            next: work.first,
+            notes: work.notes.clone(),
+            asked: work.first,
             worst_lag: Duration::ZERO,
             last_at: None,
         }
@@ -133,12 +157,24 @@ impl Pace {
         loop {
             let elapsed = Instant::now().checked_duration_since(self.start);
             let upto = elapsed.map_or(0, |elapsed| self.plan.sent_within(elapsed));
+            let upto = upto.min(self.may_send(elapsed.unwrap_or_default())?);
             if upto > self.next {
                 return Some(self.next..upto.min(self.next.saturating_add(limit)));
             }
             let at = self.start + self.plan.send_in(self.next);
             sleep_until(at.max(Instant::now() + TICK)).await;
         }
+    }
+
+    /// Up to which message the ledger lets us go; nowhere if it is broken. It is asked in time, so that nobody waits
+    /// for the disk.
+    fn may_send(&mut self, elapsed: Duration) -> Option<u64> {
+        let Some(notes) = &self.notes else { return Some(u64::MAX) };
+        if self.asked < self.plan.sent_within(elapsed + AHEAD / 2) {
+            self.asked = self.plan.sent_within(elapsed + AHEAD);
+            notes.put(Note::MaySend { upto: self.asked });
+        }
+        (!notes.is_broken()).then(|| notes.may_send())
     }
 
     /// Notes that these were handed over just now.
@@ -152,9 +188,11 @@ impl Pace {
 
     fn generated(&self) -> Generated {
         // Counted from the planned start, so that a late start counts as well.
-        let took = self.last_at.map_or(Duration::ZERO, |last| last.saturating_duration_since(self.start));
+        let begins_in = self.plan.send_in(self.first);
+        let start = self.start + begins_in;
+        let took = self.last_at.map_or(Duration::ZERO, |last| last.saturating_duration_since(start));
         Generated {
-            planned_s: self.plan.duration().as_secs_f64(),
+            planned_s: self.plan.duration().saturating_sub(begins_in).as_secs_f64(),
             took_s: took.as_secs_f64(),
             worst_lag_ms: self.worst_lag.as_secs_f64() * 1000.0,
         }

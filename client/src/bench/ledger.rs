@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use super::{payload::RunId, plan::Plan};
+use super::{
+    notes::{Note, Notes, Starts},
+    plan::Plan,
+};
 use crate::{
     clock,
     verify::{Acceptance, Planned},
@@ -25,10 +28,12 @@ pub(super) struct Ledger {
     refused: AtomicU64,
     unknown: AtomicU64,
     first_error: parking_lot::Mutex<Option<String>>,
+    notes: Option<Notes>,
 }
 
 impl Ledger {
-    pub(super) fn new(count: u64) -> Self {
+    /// What becomes of messages is also told to `notes`.
+    pub(super) fn new(count: u64, notes: Option<Notes>) -> Self {
         let zeros = || (0..count).map(|_| AtomicI64::new(0)).collect();
         Self {
             sent_at_us: zeros(),
@@ -38,7 +43,33 @@ impl Ledger {
             refused: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             first_error: parking_lot::Mutex::new(None),
+            notes,
         }
+    }
+
+    /// Takes up what is known of messages below `may_have_sent`; of whatever is not known, it may have happened.
+    pub(super) fn remembers(&self, may_have_sent: u64, settled: &[(u64, i64, i64)]) {
+        for (number, sent_at_us, outcome) in settled {
+            let Some(place) = usize::try_from(*number).ok().filter(|place| *place < self.settled.len())
+            else {
+                continue;
+            };
+            self.sent_at_us[place].store(*sent_at_us, Ordering::Relaxed);
+            self.settled[place].store(*outcome, Ordering::Release);
+            let count = match *outcome {
+                REFUSED => &self.refused,
+                UNKNOWN => &self.unknown,
+                _ => &self.acknowledged,
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        for slot in self.settled.iter().take(usize::try_from(may_have_sent).unwrap_or(usize::MAX)) {
+            if slot.load(Ordering::Acquire) == PENDING {
+                slot.store(UNKNOWN, Ordering::Release);
+                self.unknown.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.sent.store(may_have_sent, Ordering::Relaxed);
     }
 
     /// Notes that a message is being handed over now.
@@ -77,6 +108,10 @@ impl Ledger {
         if let Some(slot) = self.settled.get(number as usize) {
             slot.store(value, Ordering::Release);
             count.fetch_add(1, Ordering::Relaxed);
+            if let (Some(notes), Some(sent)) = (&self.notes, self.sent_at_us.get(number as usize)) {
+                let sent_at_us = sent.load(Ordering::Relaxed);
+                notes.put(Note::Settled { number, sent_at_us, settled: value });
+            }
         }
     }
 
@@ -105,7 +140,7 @@ impl Ledger {
     }
 
     /// The plan with what became of it, for the verifier.
-    pub(super) fn planned(&self, plan: &Plan, run: RunId) -> Vec<Planned> {
+    pub(super) fn planned(&self, plan: &Plan, starts: &Starts) -> Vec<Planned> {
         let slots = self.sent_at_us.iter().zip(&self.settled);
         let each = (0_u64..).zip(slots).map(|(number, (sent, settled))| {
             let sent_at_us = sent.load(Ordering::Relaxed);
@@ -116,7 +151,7 @@ impl Ledger {
                 at_us => Acceptance::Acknowledged { at_us },
             };
             Planned {
-                due_ms: plan.due_ms(number, run.start_ms),
+                due_ms: plan.due_ms(number, starts.of(number)),
                 key: plan.key(number),
                 checksum: plan.checksum(number),
                 sent_at_us,

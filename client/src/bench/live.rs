@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     ledger::Ledger,
+    notes::{Note, Notes, Starts},
     payload::{self, RunId},
     plan::Plan,
 };
@@ -52,18 +53,30 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) struct Live {
     plan: Arc<Plan>,
-    run: OnceLock<RunId>,
+    run: OnceLock<Begun>,
+    notes: Option<Notes>,
     delivered: Box<[AtomicBool]>,
     distinct: AtomicU64,
     seen: Mutex<Seen>,
     lateness: Mutex<Lateness>,
 }
 
+/// Which records are looked for.
+#[derive(Debug)]
+struct Begun {
+    run: RunId,
+    starts: Starts,
+    /// Records from before this came while nobody read: when they became visible is not known.
+    reading_since_ms: i64,
+}
+
 impl Live {
-    pub(super) fn new(plan: Arc<Plan>) -> Self {
+    /// What is read is also told to `notes`.
+    pub(super) fn new(plan: Arc<Plan>, notes: Option<Notes>) -> Self {
         Self {
             delivered: (0..plan.len()).map(|_| AtomicBool::new(false)).collect(),
             plan,
+            notes,
             run: OnceLock::new(),
             distinct: AtomicU64::new(0),
             seen: Mutex::default(),
@@ -71,45 +84,57 @@ impl Live {
         }
     }
 
-    /// From now on records of this run are looked for.
-    pub(super) fn begin(&self, run: RunId) {
+    /// From now on records of this run are looked for; until then the reader waits. What was delivered before is
+    /// taken up.
+    pub(super) fn begin(&self, run: RunId, starts: Starts, reading_since_ms: i64, delivered: Vec<Observed>) {
+        let begun = Begun { run, starts, reading_since_ms };
+        for record in &delivered {
+            self.count(&begun, record);
+        }
+        self.seen.lock().records = delivered;
         // The first one stays.
-        let _ = self.run.set(run);
+        let _ = self.run.set(begun);
     }
 
     /// One record; called on the reader's thread.
     pub(super) fn take_in(&self, received: Received) -> ControlFlow<()> {
         let mark = payload::read(&received.record.content);
-        let mine = match (mark, self.run.get()) {
-            (Some(mark), Some(run)) => mark.run == *run,
-            (Some(_), None) => false,
-            // Not of any run: it must not be there.
-            (None, _) => true,
-        };
-        let mut seen = self.seen.lock();
-        if !mine {
-            seen.foreign += 1;
+        let begun = self.run.wait();
+        // What is of no run at all must not be there.
+        if mark.is_some_and(|mark| mark.run != begun.run) {
+            self.seen.lock().foreign += 1;
             return ControlFlow::Continue(());
         }
-        let number = mark.map(|mark| mark.number);
-        if let (Some(number), Some(run)) = (number, self.run.get())
+        let append_ms = received.record.timestamp_ms;
+        let seen_live = append_ms >= begun.reading_since_ms;
+        let observed = Observed {
+            number: mark.map(|mark| mark.number),
+            checksum: mark.map_or(0, |mark| mark.checksum),
+            partition: received.record.source.partition,
+            offset: received.record.offset,
+            append_ms,
+            received_at_us: seen_live.then_some(received.at_us),
+        };
+        self.count(begun, &observed);
+        if let Some(notes) = &self.notes {
+            notes.put(Note::Delivered(observed));
+        }
+        self.seen.lock().records.push(observed);
+        ControlFlow::Continue(())
+    }
+
+    fn count(&self, begun: &Begun, record: &Observed) {
+        if let Some(number) = record.number
             && let Some(flag) = usize::try_from(number).ok().and_then(|n| self.delivered.get(n))
         {
-            let due_us = self.plan.due_ms(number, run.start_ms).saturating_mul(1000);
-            self.lateness.lock().record_us(received.at_us.saturating_sub(due_us));
+            if let Some(at_us) = record.received_at_us {
+                let due_us = self.plan.due_ms(number, begun.starts.of(number)).saturating_mul(1000);
+                self.lateness.lock().record_us(at_us.saturating_sub(due_us));
+            }
             if !flag.swap(true, Ordering::Relaxed) {
                 self.distinct.fetch_add(1, Ordering::Relaxed);
             }
         }
-        seen.records.push(Observed {
-            number,
-            checksum: mark.map_or(0, |mark| mark.checksum),
-            partition: received.record.source.partition,
-            offset: received.record.offset,
-            append_ms: received.record.timestamp_ms,
-            received_at_us: Some(received.at_us),
-        });
-        ControlFlow::Continue(())
     }
 
     pub(super) fn progress(&self, ledger: &Ledger, start: Instant) -> Progress {

@@ -33,23 +33,24 @@ pub fn recheck<L: Log>(check: &Check, log: Arc<L>) -> Result<Report, Error> {
     let runs: Arc<Mutex<BTreeMap<RunId, Vec<Observed>>>> = Arc::default();
     let strangers: Arc<Mutex<Vec<Observed>>> = Arc::default();
     let (into_runs, into_strangers) = (Arc::clone(&runs), Arc::clone(&strangers));
-    let mut reader = TopicReader::start(log, &check.topic, check.from, Until::End, move |received| {
-        let record = &received.record;
-        let mark = payload::read(&record.content);
-        let observed = Observed {
-            number: mark.map(|mark| mark.number),
-            checksum: mark.map_or(0, |mark| mark.checksum),
-            partition: record.source.partition,
-            offset: record.offset,
-            append_ms: record.timestamp_ms,
-            received_at_us: None,
-        };
-        match mark {
-            Some(mark) => into_runs.lock().entry(mark.run).or_default().push(observed),
-            None => into_strangers.lock().push(observed),
-        }
-        ControlFlow::Continue(())
-    })?;
+    let mut reader =
+        TopicReader::start(log, &check.topic, check.from.clone(), Until::End, move |received| {
+            let record = &received.record;
+            let mark = payload::read(&record.content);
+            let observed = Observed {
+                number: mark.map(|mark| mark.number),
+                checksum: mark.map_or(0, |mark| mark.checksum),
+                partition: record.source.partition,
+                offset: record.offset,
+                append_ms: record.timestamp_ms,
+                received_at_us: None,
+            };
+            match mark {
+                Some(mark) => into_runs.lock().entry(mark.run).or_default().push(observed),
+                None => into_strangers.lock().push(observed),
+            }
+            ControlFlow::Continue(())
+        })?;
     reader.wait()?;
     let mut runs = std::mem::take(&mut *runs.lock());
     let seed = check.shape.seed;

@@ -48,6 +48,8 @@ pub struct Report {
     pub seed: u64,
     pub run: String,
     pub topic: String,
+    /// What was measured: `ksched`, `postgresql`, `mariadb`; nothing if only the topic was looked at.
+    pub system: Option<&'static str>,
     pub door: Option<Door>,
     /// Messages that were not scheduled: refused, or never sent.
     pub refused: u64,
@@ -91,6 +93,7 @@ impl Report {
     ) -> Self {
         let outline = Outline { run, topic: &options.topic, span_s: seen.span_s, foreign: seen.foreign };
         let mut report = Self::of(outline, verification);
+        report.system = Some(options.system());
         report.door = Some(options.door);
         report.generator = Some(generated);
         report.accepted_per_s = accepted_per_s(planned);
@@ -144,6 +147,7 @@ impl Report {
             seed: outline.run.seed,
             run: outline.run.to_string(),
             topic: outline.topic.to_owned(),
+            system: None,
             door: None,
             refused: 0,
             first_error: None,

@@ -1,14 +1,20 @@
 //! `bench`: a seeded run, judged at its end.
 
+#[cfg(feature = "experiment")]
+use std::path::{Path, PathBuf};
 use std::{io::IsTerminal as _, sync::Arc, time::Duration};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+#[cfg(feature = "experiment")]
+use ksched_client::bench::Book;
 use ksched_client::{
     bench::{self, Door, Options, Progress, Reading, Report},
     kafka,
 };
 
+#[cfg(feature = "experiment")]
+use crate::baseline::{ComparedArguments, Process};
 use crate::{
     connection::{KafkaArguments, ServerArguments, patiently},
     output::{self, Failure, Format},
@@ -37,6 +43,17 @@ pub(crate) struct Arguments {
     /// Only schedules: `verify` judges later.
     #[arg(long)]
     no_read: bool,
+    /// Keeps a ledger in this SQLite file, so that the run can be interrupted, continued and looked at.
+    #[cfg(feature = "experiment")]
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// Goes on with the ledger's run: plan and topic are taken from it.
+    #[cfg(feature = "experiment")]
+    #[arg(long = "continue", requires = "ledger", conflicts_with = "no_read")]
+    goes_on: bool,
+    #[cfg(feature = "experiment")]
+    #[command(flatten)]
+    compared: ComparedArguments,
     #[command(flatten)]
     server: ServerArguments,
     #[command(flatten)]
@@ -49,13 +66,20 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let client = arguments.server.client()?;
+    #[cfg(feature = "experiment")]
+    let database = arguments.compared.database(&arguments.kafka).await?;
+    #[cfg(feature = "experiment")]
+    let arguments = match database {
+        Some(_) => Arguments { door: Door::Database, ..arguments },
+        None => arguments,
+    };
     let (log, address) = arguments.kafka.connect(&arguments.server).await?;
     let intake_topic = match arguments.door {
         Door::Intake => {
             let found = arguments.server.ask(|client| async move { client.cluster().await }).await?;
             found.cluster.unwrap_or_default().intake_topic
         }
-        Door::Unary | Door::Batch | Door::Stream => String::new(),
+        _ => String::new(),
     };
     let options = Options {
         shape: arguments.plan.shape(seed)?,
@@ -65,16 +89,52 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         reading: if arguments.no_read { Reading::None } else { Reading::Live },
         grace: arguments.grace,
         bounds: arguments.plan.bounds(),
+        #[cfg(feature = "experiment")]
+        database,
+    };
+    #[cfg(feature = "experiment")]
+    let (options, book) = match &arguments.ledger {
+        Some(file) => arguments.keep(file, options)?,
+        None => (options, None),
     };
     let (topic, partitions, admin) = (options.topic.clone(), arguments.partitions, Arc::clone(&log));
     let made = tokio::task::spawn_blocking(move || kafka::make_target(&admin, &topic, partitions));
     let made = patiently(&format!("no answer from Kafka at {address} yet"), made).await;
     made.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
-    output::note(&format!("seed {seed}"));
+    output::note(&format!("seed {}", options.shape.seed));
+    #[cfg(feature = "experiment")]
+    let pollers = match options.database {
+        Some(_) => Process::start(&arguments.compared, &arguments.kafka).await?,
+        None => None,
+    };
     let mut watcher = Watcher::new(options.shape.count);
-    let report = Box::pin(bench::run(options, client, log, |progress| watcher.show(progress))).await;
+    let shown = |progress: &Progress| watcher.show(progress);
+    #[cfg(feature = "experiment")]
+    let report = match book {
+        Some(book) => Box::pin(bench::run_kept(options, client, log, book, shown)).await,
+        None => Box::pin(bench::run(options, client, log, shown)).await,
+    };
+    #[cfg(not(feature = "experiment"))]
+    let report = Box::pin(bench::run(options, client, log, shown)).await;
     watcher.finish();
+    #[cfg(feature = "experiment")]
+    if let Some(pollers) = pollers {
+        pollers.stop().await;
+    }
     conclude(&report?, arguments.output)
+}
+
+#[cfg(feature = "experiment")]
+impl Arguments {
+    /// The ledger, and the run that is in it if there is to be one.
+    fn keep(&self, file: &Path, options: Options) -> Result<(Options, Option<Book>), Failure> {
+        if !self.goes_on {
+            let book = Book::create(file, &options.shape, &options.topic)?;
+            return Ok((options, Some(book)));
+        }
+        let (book, shape, topic) = Book::open(file)?;
+        Ok((Options { shape, topic, ..options }, Some(book)))
+    }
 }
 
 /// Shows on stderr how far a run is: a bar on a terminal, elsewhere a line now and then.

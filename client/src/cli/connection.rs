@@ -109,6 +109,33 @@ impl KafkaArguments {
                 "the coordinator does not tell where Kafka is: use --kafka".to_owned(),
             ));
         }
+        self.connect_to(address)
+    }
+
+    /// Fails if only a coordinator could tell where Kafka is.
+    #[cfg(feature = "experiment")]
+    pub(crate) fn is_told(&self) -> Result<&String, Failure> {
+        let unknown =
+            || Failure::Refused("there is no coordinator that tells where Kafka is: use --kafka".to_owned());
+        self.kafka.as_ref().ok_or_else(unknown)
+    }
+
+    /// As [`connect`](Self::connect), without a coordinator.
+    #[cfg(feature = "experiment")]
+    pub(crate) fn connect_directly(&self) -> Result<Arc<Librdkafka>, Failure> {
+        Ok(self.connect_to(self.is_told()?.clone())?.0)
+    }
+
+    /// The same again, for a program that is started.
+    #[cfg(feature = "experiment")]
+    pub(crate) fn to_flags(&self) -> Vec<String> {
+        let kafka = self.kafka.iter().flat_map(|address| ["--kafka".to_owned(), address.clone()]);
+        let properties = self.properties.iter();
+        let properties = properties.flat_map(|(name, value)| ["-X".to_owned(), format!("{name}={value}")]);
+        kafka.chain(properties).collect()
+    }
+
+    fn connect_to(&self, address: String) -> Result<(Arc<Librdkafka>, String), Failure> {
         let properties: BTreeMap<_, _> = self.properties.iter().cloned().collect();
         Ok((Arc::new(kafka::connect(&address, properties)?), address))
     }

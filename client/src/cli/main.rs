@@ -1,5 +1,7 @@
 //! The `ksched-client` command: data on stdout, all else on stderr.
 
+#[cfg(feature = "experiment")]
+mod baseline;
 mod bench;
 mod cluster;
 mod connection;
@@ -39,6 +41,9 @@ enum Command {
     Jobs(cluster::Arguments),
     /// Schedules a seeded plan of messages, reads what is delivered, judges it.
     Bench(bench::Arguments),
+    /// Polls a database for what is due and produces it: what `bench --system` compares with.
+    #[cfg(feature = "experiment")]
+    Baseline(baseline::Arguments),
     /// Judges an earlier run of bench by what is on the topic.
     Verify(verify::Arguments),
     /// Makes a page of runs of bench, with plots.
@@ -71,6 +76,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Workers(arguments) => Box::pin(cluster::workers(arguments)).await,
         Command::Jobs(arguments) => Box::pin(cluster::jobs(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,
+        #[cfg(feature = "experiment")]
+        Command::Baseline(arguments) => Box::pin(baseline::run(arguments)).await,
         Command::Verify(arguments) => Box::pin(verify::run(arguments)).await,
         Command::Report(arguments) => report::run(&arguments),
         Command::Compare(arguments) => report::compare(&arguments),

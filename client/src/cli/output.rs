@@ -52,6 +52,18 @@ impl From<bench::Error> for Failure {
             bench::Error::Kafka(error) => error.into(),
             bench::Error::Client(error) => error.into(),
             bench::Error::Settings(text) => Self::Refused(text),
+            other => Self::MayPass(other.to_string()),
+        }
+    }
+}
+
+#[cfg(feature = "experiment")]
+impl From<ksched_baseline::Error> for Failure {
+    fn from(error: ksched_baseline::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            ksched_baseline::Error::Address(_) | ksched_baseline::Error::Refused(_) => Self::Refused(text),
+            _ => Self::MayPass(text),
         }
     }
 }

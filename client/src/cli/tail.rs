@@ -67,8 +67,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut left = arguments.count;
     let watched = Arc::clone(&log);
     let started = tokio::task::spawn_blocking(move || {
-        TopicReader::start(log, &topic, since, Until::Stopped, move |received| {
-            if print(&received, since, format).is_err() {
+        TopicReader::start(log, &topic, since.clone(), Until::Stopped, move |received| {
+            if print(&received, &since, format).is_err() {
                 return ControlFlow::Break(());
             }
             if let Some(left) = &mut left {
@@ -118,7 +118,7 @@ async fn watch(log: Arc<Librdkafka>, topic: &str, address: &str) -> Infallible {
     }
 }
 
-fn print(received: &Received, since: Since, format: Format) -> Result<(), Failure> {
+fn print(received: &Received, since: &Since, format: Format) -> Result<(), Failure> {
     let line = Line::new(received, since);
     if format == Format::Json {
         return output::json(&line);
@@ -154,7 +154,7 @@ fn lateness(ms: f64) -> String {
 }
 
 impl Line {
-    fn new(received: &Received, since: Since) -> Self {
+    fn new(received: &Received, since: &Since) -> Self {
         let record = &received.record;
         let due_ms: Option<i64> = header(&record.content, "ksched-due").and_then(|text| text.parse().ok());
         Self {
@@ -167,7 +167,7 @@ impl Line {
             append_late_ms: due_ms.map(|due_ms| record.timestamp_ms.saturating_sub(due_ms)),
             // Of old records it would only tell how old they are.
             visible_late_ms: due_ms
-                .filter(|_| since == Since::End)
+                .filter(|_| *since == Since::End)
                 .map(|due_ms| (received.at_us - due_ms.saturating_mul(1000)) as f64 / 1000.0),
             hops: header(&record.content, "ksched-hops").and_then(|text| text.parse().ok()),
         }

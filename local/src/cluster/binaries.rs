@@ -158,7 +158,7 @@ fn role(
     let env = options.env_of(&name);
     let args = args.into_iter().map(Into::into).collect();
     Role {
-        process: Process::new(name, dir, Spec { program: program.to_owned(), args, env }),
+        process: Process::new(name, dir, Spec { program: program.to_owned(), args, env, ..Spec::default() }),
         grpc_port,
         http_port,
     }

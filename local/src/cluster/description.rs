@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, process as processes};
+use crate::{Error, Result, database::Database, process as processes};
 
 /// The cluster, in the shape that scripts rely on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Description {
     pub etcd: String,
     pub coordinators: Vec<Coordinator>,
     pub workers: Vec<Worker>,
+    #[serde(default)]
+    pub databases: Vec<DatabaseServer>,
     /// The coordinator that makes jobs. Whoever shows this asks a coordinator for it; here it is nobody.
     pub leader: Option<String>,
     pub processes: Vec<Entry>,
@@ -41,6 +43,22 @@ pub struct Worker {
     /// `HOST:PORT`.
     pub http: String,
     pub pid: Option<u32>,
+}
+
+/// A database beside the cluster, for the bench to compare with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseServer {
+    pub name: String,
+    /// As `ksched-client bench --database-url` takes it.
+    pub url: String,
+    pub pid: Option<u32>,
+}
+
+impl DatabaseServer {
+    pub(super) fn of(database: &Database) -> Self {
+        let process = database.process();
+        Self { name: process.name().to_owned(), url: database.url(), pid: process.pid() }
+    }
 }
 
 /// One process of the cluster.
@@ -87,13 +105,14 @@ impl Description {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Where a process can be reached, `HOST:PORT`: for coordinators, the gRPC door.
+    /// Where a process can be reached, `HOST:PORT`: for coordinators, the gRPC door; for databases the URL.
     pub fn address(&self, name: &str) -> Option<&str> {
         let nodes = (1..).map(|n| format!("kafka-{n}")).zip(self.kafka.split(','));
         let coordinators = self.coordinators.iter().map(|one| (one.name.clone(), one.grpc.as_str()));
         let workers = self.workers.iter().map(|one| (one.name.clone(), one.http.as_str()));
         let etcd = ("etcd".to_owned(), self.etcd.trim_start_matches("http://"));
-        let mut all = nodes.chain(coordinators).chain(workers).chain([etcd]);
+        let databases = self.databases.iter().map(|one| (one.name.clone(), one.url.as_str()));
+        let mut all = nodes.chain(coordinators).chain(workers).chain([etcd]).chain(databases);
         all.find_map(|(found, address)| (found == name).then_some(address))
     }
 }

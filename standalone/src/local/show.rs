@@ -76,6 +76,8 @@ fn doors<'a>(description: &'a Description, name: &str) -> (&'static str, String,
         ("-", "-".to_owned(), Some(&worker.http))
     } else if name == "etcd" {
         ("etcd", address(), None)
+    } else if description.databases.iter().any(|one| one.name == name) {
+        ("SQL", address(), None)
     } else {
         ("Kafka", address(), None)
     }

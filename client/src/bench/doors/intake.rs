@@ -97,7 +97,7 @@ fn hand_over<P: Producer>(
     number: u64,
 ) -> Result<(), ksched_kafka::Error> {
     let mut content = payload::content(&work.plan, work.run, number);
-    let due_ms = work.plan.due_ms(number, work.run.start_ms);
+    let due_ms = work.plan.due_ms(number, work.start_ms);
     content.headers.push(Header::new("ksched-deliver-at", due_ms.to_string()));
     content.headers.push(Header::new("ksched-topic", work.topic.clone()));
     work.ledger.sends(number);

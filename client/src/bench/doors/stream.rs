@@ -13,13 +13,13 @@ const TAKE: usize = 1_024;
 
 pub(super) async fn send(work: Work, mut pace: Pace, client: Client) -> Generated {
     let (mut sender, mut outcomes) = client.stream(Answers::Coalesced, WINDOW);
-    let ledger = Arc::clone(&work.ledger);
+    let (ledger, first) = (Arc::clone(&work.ledger), work.first);
     let settle = async move {
         let mut taken = Vec::with_capacity(TAKE);
         while outcomes.next_many(&mut taken, TAKE).await > 0 {
             for outcome in taken.drain(..) {
-                // Sequences count from 0, as the numbers of a plan do.
-                ledger.settles(outcome.sequence, outcome.result.as_ref().map(|_| ()));
+                // Sequences count from 0.
+                ledger.settles(first + outcome.sequence, outcome.result.as_ref().map(|_| ()));
             }
         }
     };
