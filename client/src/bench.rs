@@ -12,6 +12,7 @@ mod book;
 mod doors;
 mod ledger;
 mod live;
+#[cfg_attr(not(feature = "experiment"), expect(dead_code, reason = "nobody keeps a ledger"))]
 mod notes;
 pub mod payload;
 pub mod plan;
