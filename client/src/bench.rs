@@ -10,12 +10,15 @@
 #[cfg(feature = "experiment")]
 mod book;
 mod doors;
+mod figures;
+pub mod floors;
 mod ledger;
 mod live;
 #[cfg_attr(not(feature = "experiment"), expect(dead_code, reason = "nobody keeps a ledger"))]
 mod notes;
 pub mod payload;
 pub mod plan;
+pub mod processes;
 pub mod recheck;
 mod report;
 mod table;
@@ -29,9 +32,10 @@ use tokio::time::Instant;
 pub use self::book::Book;
 pub use self::{
     doors::Door,
+    figures::Figures,
     live::Progress,
     payload::RunId,
-    plan::{Plan, Shape},
+    plan::{Due, Plan, Shape},
     recheck::recheck,
     report::Report,
 };
@@ -103,7 +107,16 @@ impl Options {
     /// 200-byte messages of 1,000 keys by the unary door into `ksched-bench`.
     pub fn new(rate: f64, count: u64, delays_ms: RangeInclusive<i64>, seed: u64) -> Self {
         Self {
-            shape: Shape { seed, count, rate, delays_ms, size: 200, keys: 1_000, headers: 0 },
+            shape: Shape {
+                seed,
+                count,
+                rate,
+                delays_ms,
+                due: Due::Uniform,
+                size: 200,
+                keys: 1_000,
+                headers: 0,
+            },
             door: Door::Unary,
             topic: "ksched-bench".to_owned(),
             intake_topic: "SCHEDULED_MESSAGES".to_owned(),

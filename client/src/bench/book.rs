@@ -36,7 +36,7 @@ const SCHEMA: &str = "
     CREATE TABLE run (
         only INTEGER PRIMARY KEY CHECK (only = 0),
         seed INTEGER NOT NULL, count INTEGER NOT NULL, rate REAL NOT NULL,
-        delay_from_ms INTEGER NOT NULL, delay_to_ms INTEGER NOT NULL,
+        delay_from_ms INTEGER NOT NULL, delay_to_ms INTEGER NOT NULL, due TEXT NOT NULL,
         size INTEGER NOT NULL, keys INTEGER NOT NULL, headers INTEGER NOT NULL,
         topic TEXT NOT NULL, start_ms INTEGER, may_have_sent INTEGER NOT NULL DEFAULT 0
     );
@@ -71,13 +71,15 @@ impl Book {
         let connection = connect(file)?;
         connection.execute_batch(SCHEMA)?;
         // SQLite's integers are signed: the seed's bits are what is kept.
-        let insert = "INSERT INTO run (only, seed, count, rate, delay_from_ms, delay_to_ms, size, keys, headers, \
-                      topic) VALUES (0, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let insert = "INSERT INTO run (only, seed, count, rate, delay_from_ms, delay_to_ms, due, size, keys, \
+                      headers, topic) VALUES (0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let (from_ms, to_ms) = (shape.delays_ms.start(), shape.delays_ms.end());
         let (seed, count) = (shape.seed.cast_signed(), shape.count.cast_signed());
         let (size, keys, headers) = (shape.size as i64, shape.keys, shape.headers);
-        connection
-            .execute(insert, params![seed, count, shape.rate, from_ms, to_ms, size, keys, headers, topic])?;
+        connection.execute(
+            insert,
+            params![seed, count, shape.rate, from_ms, to_ms, shape.due.name(), size, keys, headers, topic],
+        )?;
         Self::start(connection, None)
     }
 
@@ -203,7 +205,8 @@ fn keep(connection: &Connection, note: Note) -> rusqlite::Result<()> {
 }
 
 fn read_plan(connection: &Connection) -> Result<(Shape, String), Error> {
-    let select = "SELECT seed, count, rate, delay_from_ms, delay_to_ms, size, keys, headers, topic FROM run";
+    let select =
+        "SELECT seed, count, rate, delay_from_ms, delay_to_ms, due, size, keys, headers, topic FROM run";
     let read = connection.query_row(select, [], |row| {
         let delays_ms: RangeInclusive<i64> = row.get(3)?..=row.get(4)?;
         let shape = Shape {
@@ -211,11 +214,13 @@ fn read_plan(connection: &Connection) -> Result<(Shape, String), Error> {
             count: row.get::<_, i64>(1)?.cast_unsigned(),
             rate: row.get(2)?,
             delays_ms,
-            size: usize::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
-            keys: row.get(6)?,
-            headers: row.get(7)?,
+            // Only names that are written here are read.
+            due: row.get::<_, String>(5)?.parse().unwrap_or_default(),
+            size: usize::try_from(row.get::<_, i64>(6)?).unwrap_or(0),
+            keys: row.get(7)?,
+            headers: row.get(8)?,
         };
-        Ok((shape, row.get(8)?))
+        Ok((shape, row.get(9)?))
     });
     Ok(read?)
 }
@@ -266,9 +271,19 @@ fn all<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::Due;
 
     fn shape() -> Shape {
-        Shape { seed: u64::MAX, count: 10, rate: 2.5, delays_ms: 5..=70, size: 200, keys: 3, headers: 1 }
+        Shape {
+            seed: u64::MAX,
+            count: 10,
+            rate: 2.5,
+            delays_ms: 5..=70,
+            due: Due::Together,
+            size: 200,
+            keys: 3,
+            headers: 1,
+        }
     }
 
     #[test]
@@ -302,7 +317,7 @@ mod tests {
         assert_eq!(notes.may_send(), 6);
 
         let (book, plan, topic) = Book::open(&file).expect("the ledger");
-        assert_eq!((plan.seed, plan.rate, plan.delays_ms), (u64::MAX, 2.5, 5..=70));
+        assert_eq!((plan.seed, plan.rate, plan.delays_ms, plan.due), (u64::MAX, 2.5, 5..=70, Due::Together));
         assert_eq!(topic, "target");
         let past = book.past.as_ref().expect("it has begun");
         assert_eq!((past.run, past.may_have_sent), (run, 6));

@@ -46,6 +46,20 @@ pub enum Door {
     Database,
 }
 
+impl Door {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::Batch => "batch",
+            Self::Stream => "stream",
+            Self::Intake => "intake",
+            #[cfg(feature = "experiment")]
+            Self::Database => "sql",
+        }
+    }
+}
+
 impl FromStr for Door {
     type Err = &'static str;
 

@@ -1,6 +1,7 @@
 //! What the reader has seen so far.
 
 use std::{
+    collections::BTreeMap,
     ops::ControlFlow,
     sync::{
         Arc, OnceLock,
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use ksched_core::message::Content;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -45,6 +47,8 @@ pub(super) struct Seen {
     pub(super) records: Vec<Observed>,
     /// Records of other runs on the same topic; no business of this one.
     pub(super) foreign: u64,
+    /// Records by how often they were promoted, where they tell.
+    pub(super) hops: BTreeMap<u32, u64>,
     /// Seconds between the first and the last record received.
     pub(super) span_s: f64,
 }
@@ -119,7 +123,11 @@ impl Live {
         if let Some(notes) = &self.notes {
             notes.put(Note::Delivered(observed));
         }
-        self.seen.lock().records.push(observed);
+        let mut seen = self.seen.lock();
+        if let Some(hops) = hops(&received.record.content) {
+            *seen.hops.entry(hops).or_default() += 1;
+        }
+        seen.records.push(observed);
         ControlFlow::Continue(())
     }
 
@@ -167,4 +175,10 @@ impl Live {
         seen.span_s = span_us as f64 / 1e6;
         seen
     }
+}
+
+/// What a delivered record says of its way, if it is to say it.
+fn hops(content: &Content) -> Option<u32> {
+    let header = content.headers.iter().find(|header| &*header.name == "ksched-hops")?;
+    std::str::from_utf8(header.value.as_deref()?).ok()?.parse().ok()
 }

@@ -188,6 +188,7 @@ mod tests {
             count: 10,
             rate: 10.0,
             delays_ms: 0..=1_000,
+            due: super::super::plan::Due::Uniform,
             size: 200,
             keys: 4,
             headers: 2,

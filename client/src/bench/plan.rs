@@ -12,14 +12,53 @@ pub struct Shape {
     pub count: u64,
     /// Messages a second.
     pub rate: f64,
-    /// From a message's send time to its due time, uniform, in ms.
+    /// From a message's send time to its due time, in ms.
     pub delays_ms: RangeInclusive<i64>,
+    pub due: Due,
     /// Bytes of each value.
     pub size: usize,
     /// Different keys; 0: null keys.
     pub keys: u32,
     /// User headers on each message.
     pub headers: u32,
+}
+
+/// Where in the range of delays due times are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Due {
+    /// Anywhere, uniform.
+    #[default]
+    Uniform,
+    /// All at one instant: the shortest delay after the last message is sent.
+    Together,
+    /// Uniform from the shortest delay to the instant at which the last message is sent, or to
+    /// the longest delay if that is sooner; not before the shortest.
+    RestOfRun,
+    /// As uniform, and then on to the next whole second of the run.
+    WholeSeconds,
+}
+
+impl Due {
+    /// By its name on the command line and in ledgers.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("uniform", Self::Uniform),
+        ("together", Self::Together),
+        ("rest-of-run", Self::RestOfRun),
+        ("whole-seconds", Self::WholeSeconds),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, due)| *due == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl std::str::FromStr for Due {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|(name, _)| *name == text);
+        found.map(|(_, due)| due).ok_or("is none of uniform, together, rest-of-run, whole-seconds")
+    }
 }
 
 /// A plan, relative to the start of its run.
@@ -42,11 +81,26 @@ impl Plan {
     pub fn new(shape: Shape) -> Self {
         let mut random = Random::new(shape.seed);
         let (from_ms, to_ms) = (*shape.delays_ms.start(), *shape.delays_ms.end());
-        let width = to_ms.saturating_sub(from_ms).max(0).unsigned_abs();
+        let last_ms = send_ms(&shape, shape.count.saturating_sub(1));
         let mut scratch = payload::Scratch::default();
         let entries = (0..shape.count)
             .map(|number| {
-                let delay_ms = from_ms.saturating_add_unsigned(random.below(width.saturating_add(1)));
+                let sent_ms = send_ms(&shape, number);
+                let to_ms = match shape.due {
+                    Due::Uniform | Due::WholeSeconds => to_ms,
+                    Due::Together => from_ms,
+                    Due::RestOfRun => to_ms.min(last_ms.saturating_sub(sent_ms)),
+                };
+                let width = to_ms.saturating_sub(from_ms).max(0).unsigned_abs();
+                let drawn_ms = from_ms.saturating_add_unsigned(random.below(width.saturating_add(1)));
+                let delay_ms = match shape.due {
+                    Due::Uniform | Due::RestOfRun => drawn_ms,
+                    Due::Together => last_ms.saturating_sub(sent_ms).saturating_add(drawn_ms),
+                    Due::WholeSeconds => {
+                        let due_ms = sent_ms.saturating_add(drawn_ms);
+                        drawn_ms.saturating_add((1000 - due_ms.rem_euclid(1000)) % 1000)
+                    }
+                };
                 let key = random.below(u64::from(shape.keys.max(1))) as u32;
                 let checksum = scratch.planned_checksum(&shape, number, key);
                 Entry { delay_ms, checksum, key }
@@ -69,7 +123,7 @@ impl Plan {
 
     /// When a message is sent, from the start of the run.
     pub fn send_in(&self, number: u64) -> Duration {
-        Duration::from_secs_f64(number as f64 / self.shape.rate)
+        send_in(&self.shape, number)
     }
 
     /// How many are to be sent within this time from the start of the run.
@@ -85,8 +139,8 @@ impl Plan {
 
     /// Due time of a message in a run that starts at `start_ms`.
     pub fn due_ms(&self, number: u64, start_ms: i64) -> i64 {
-        let send_ms = i64::try_from(self.send_in(number).as_micros().div_ceil(1000)).unwrap_or(i64::MAX);
-        start_ms.saturating_add(send_ms).saturating_add(self.entry(number).delay_ms)
+        let sent_ms = send_ms(&self.shape, number);
+        start_ms.saturating_add(sent_ms).saturating_add(self.entry(number).delay_ms)
     }
 
     /// The key's number; `None` for a null key.
@@ -102,6 +156,15 @@ impl Plan {
         const ABSENT: Entry = Entry { delay_ms: 0, checksum: 0, key: 0 };
         usize::try_from(number).ok().and_then(|n| self.entries.get(n)).copied().unwrap_or(ABSENT)
     }
+}
+
+fn send_in(shape: &Shape, number: u64) -> Duration {
+    Duration::from_secs_f64(number as f64 / shape.rate)
+}
+
+/// The first whole ms from the start of the run at which it is sent.
+fn send_ms(shape: &Shape, number: u64) -> i64 {
+    i64::try_from(send_in(shape, number).as_micros().div_ceil(1000)).unwrap_or(i64::MAX)
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): a plan must be the same for every
@@ -138,6 +201,7 @@ mod tests {
             count: 5_000,
             rate: 1_000.0,
             delays_ms: 100..=2_000,
+            due: Due::Uniform,
             size: 200,
             keys: 16,
             headers: 1,
@@ -193,6 +257,26 @@ mod tests {
         let plan = Plan::new(Shape { rate: 3.0, delays_ms: 50..=50, ..shape() });
         // The second is sent 333.3 ms after the start.
         assert_eq!(plan.due_ms(1, 1_000), 1_000 + 334 + 50);
+    }
+
+    #[test]
+    fn due_times_are_where_they_are_wanted() {
+        let due = |due| {
+            let plan = Plan::new(Shape { due, count: 1_000, rate: 100.0, ..shape() });
+            (0..1_000)
+                .map(|n| (plan.due_ms(n, 0) - send_ms(plan.shape(), n), plan.due_ms(n, 0)))
+                .collect::<Vec<_>>()
+        };
+        assert!(due(Due::Together).iter().all(|(_, due_ms)| *due_ms == 9_990 + 100));
+        let rest = due(Due::RestOfRun);
+        assert!(
+            rest.iter().all(|(delay_ms, due_ms)| (100..=2_000).contains(delay_ms) && *due_ms <= 9_990 + 100)
+        );
+        assert!(rest.iter().filter(|(delay_ms, _)| *delay_ms > 1_500).count() > 100);
+        let seconds = due(Due::WholeSeconds);
+        assert!(
+            seconds.iter().all(|(delay_ms, due_ms)| due_ms % 1000 == 0 && (100..3_000).contains(delay_ms))
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Door, Options, Reading, live::Seen, payload::RunId};
+use super::{Door, Figures, Options, Reading, live::Seen, payload::RunId};
 use crate::verify::{Acceptance, Planned, Verification};
 
 /// A generator this much behind its plan makes a run worthless (bench.md).
@@ -58,6 +58,9 @@ pub struct Report {
     /// Records of other runs that were passed over.
     pub foreign: u64,
     pub generator: Option<Generated>,
+    /// For the run's file: much more than a page's worth.
+    #[serde(skip)]
+    pub figures: Figures,
 }
 
 /// The verification without its own `valid`, which the report's replaces.
@@ -113,6 +116,7 @@ impl Report {
             let percent = generated.behind() * 100.0;
             report.problems.push(format!("generator {percent:.1} % behind its plan"));
         }
+        report.figures = Figures::of(planned, &seen.records, &seen.hops, run.start_ms);
         report.valid = report.problems.is_empty();
         report.first_error = first_error;
         report
@@ -153,7 +157,14 @@ impl Report {
             first_error: None,
             foreign: outline.foreign,
             generator: None,
+            figures: Figures::default(),
         }
+    }
+
+    /// When the run began, RFC 3339 in UTC.
+    pub fn started_at(&self) -> String {
+        let start_ms = self.run.parse::<RunId>().map_or(0, |run| run.start_ms);
+        crate::message::timestamp(start_ms).to_string()
     }
 
     /// What the verifier found.

@@ -105,6 +105,18 @@ impl ComparedArguments {
     }
 }
 
+impl ComparedArguments {
+    /// What is measured, with how often it looks: the interval decides its lateness.
+    pub(crate) fn name(&self, database: &Database) -> String {
+        let every = self.polling.poll;
+        let every = match every.as_millis() {
+            ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+            ms => format!("{ms}ms"),
+        };
+        format!("{}-{every}", database.dialect().name())
+    }
+}
+
 impl PollingArguments {
     /// The table, with so many connections.
     pub(crate) async fn connect(&self, connections: u32) -> Result<Database, Failure> {
@@ -192,6 +204,11 @@ impl Process {
             }
         });
         Ok(Some(process))
+    }
+
+    /// Of the process.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.0.as_ref().map(Child::id)
     }
 
     /// Lets it end what it has begun.

@@ -16,9 +16,10 @@ use ksched_client::{
 #[cfg(feature = "experiment")]
 use crate::baseline::{ComparedArguments, Process};
 use crate::{
+    cluster_run::{ClusterArguments, Steering, complete, run_of},
     connection::{KafkaArguments, ServerArguments, patiently},
     output::{self, Failure, Format},
-    plan::{PlanArguments, span},
+    plan::{PlanArguments, Scenario, span},
 };
 
 /// How often a line tells of the progress where there is no terminal to draw on.
@@ -31,9 +32,9 @@ pub(crate) struct Arguments {
     /// Decides the plan; chosen and told if absent.
     #[arg(long)]
     seed: Option<u64>,
-    /// unary, batch, stream or intake.
-    #[arg(long, default_value = "unary")]
-    door: Door,
+    /// unary, batch, stream or intake [default: unary].
+    #[arg(long)]
+    door: Option<Door>,
     /// Partitions of the target if it has to be made.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
@@ -55,6 +56,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     compared: ComparedArguments,
     #[command(flatten)]
+    around: ClusterArguments,
+    #[command(flatten)]
     server: ServerArguments,
     #[command(flatten)]
     kafka: KafkaArguments,
@@ -70,11 +73,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let database = arguments.compared.database(&arguments.kafka).await?;
     #[cfg(feature = "experiment")]
     let arguments = match database {
-        Some(_) => Arguments { door: Door::Database, ..arguments },
+        Some(_) => Arguments { door: Some(Door::Database), ..arguments },
         None => arguments,
     };
+    let door = arguments.plan.door(arguments.door);
     let (log, address) = arguments.kafka.connect(&arguments.server).await?;
-    let intake_topic = match arguments.door {
+    let intake_topic = match door {
         Door::Intake => {
             let found = arguments.server.ask(|client| async move { client.cluster().await }).await?;
             found.cluster.unwrap_or_default().intake_topic
@@ -83,10 +87,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let options = Options {
         shape: arguments.plan.shape(seed)?,
-        door: arguments.door,
+        door,
         topic: arguments.plan.topic.clone(),
         intake_topic,
-        reading: if arguments.no_read { Reading::None } else { Reading::Live },
+        reading: if arguments.no_read || arguments.plan.scenario == Some(Scenario::FarAhead) {
+            Reading::None
+        } else {
+            Reading::Live
+        },
         grace: arguments.grace,
         bounds: arguments.plan.bounds(),
         #[cfg(feature = "experiment")]
@@ -107,8 +115,24 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(_) => Process::start(&arguments.compared, &arguments.kafka).await?,
         None => None,
     };
+    #[cfg(feature = "experiment")]
+    let (system, polled_by) = match (&options.database, &pollers) {
+        (Some(database), pollers) => {
+            (arguments.compared.name(database), pollers.as_ref().and_then(Process::id))
+        }
+        (None, _) => ("ksched".to_owned(), None),
+    };
+    #[cfg(not(feature = "experiment"))]
+    let (system, polled_by) = ("ksched".to_owned(), None);
+    let system = arguments.around.system_name.clone().unwrap_or(system);
+    let scenario = arguments.plan.scenario;
+    let run = run_of(&options, scenario, system, arguments.partitions, None);
+    let mut steering = Steering::begin(&arguments.around, scenario, polled_by)?;
     let mut watcher = Watcher::new(options.shape.count);
-    let shown = |progress: &Progress| watcher.show(progress);
+    let shown = |progress: &Progress| {
+        watcher.show(progress);
+        steering.at(progress);
+    };
     #[cfg(feature = "experiment")]
     let report = match book {
         Some(book) => Box::pin(bench::run_kept(options, client, log, book, shown)).await,
@@ -117,11 +141,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     #[cfg(not(feature = "experiment"))]
     let report = Box::pin(bench::run(options, client, log, shown)).await;
     watcher.finish();
+    let processes = steering.end();
     #[cfg(feature = "experiment")]
     if let Some(pollers) = pollers {
         pollers.stop().await;
     }
-    conclude(&report?, arguments.output)
+    let report = report?;
+    if let Some(file) = &arguments.around.run_file {
+        complete(run, &report, processes).write(file)?;
+        output::note(&format!("written: {}", file.display()));
+    }
+    conclude(&report, arguments.output)
 }
 
 #[cfg(feature = "experiment")]

@@ -4,6 +4,7 @@
 mod baseline;
 mod bench;
 mod cluster;
+mod cluster_run;
 mod connection;
 mod output;
 mod plan;

@@ -68,6 +68,18 @@ impl From<ksched_baseline::Error> for Failure {
     }
 }
 
+impl From<ksched_local::Error> for Failure {
+    fn from(error: ksched_local::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            ksched_local::Error::NoCluster { .. } | ksched_local::Error::Unknown { .. } => {
+                Self::Refused(text)
+            }
+            _ => Self::MayPass(text),
+        }
+    }
+}
+
 impl From<run::Error> for Failure {
     fn from(error: run::Error) -> Self {
         match error {

@@ -2,26 +2,89 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use clap::Args;
-use ksched_client::{bench::Shape, verify::Bounds};
+use clap::{Args, ValueEnum};
+use ksched_client::{
+    bench::{Door, Due, Shape},
+    verify::Bounds,
+};
 use ksched_core::time;
 
 use crate::output::Failure;
 
+/// Plans by name; what is told besides wins over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// 20,000 a second for 30 s, due 1 to 10 s after they are sent.
+    Steady,
+    /// 100,000 due at one instant.
+    Burst,
+    /// 500,000 that all wait when the workers are started (--local): how fast they are drained.
+    Backlog,
+    /// 1,000,000 due within 30 days; only scheduled, not waited for.
+    FarAhead,
+    /// One message a second, for a minute.
+    Idle,
+    /// 1,000 a second; a worker is killed after 10 s and started again after 20 s (--local).
+    Failover,
+    /// 2,000 at each whole second, as another scheduler publishes its figures.
+    WholeSeconds,
+    /// 100,000 over six minutes, due anywhere in the rest of the run, at most an hour ahead.
+    SeedExperiment,
+}
+
+/// What a scenario, or nobody, says of a plan.
+struct Defaults {
+    rate: f64,
+    seconds: f64,
+    delays_ms: RangeInclusive<i64>,
+    due: Due,
+    door: Door,
+}
+
+impl Scenario {
+    fn defaults(this: Option<Self>) -> Defaults {
+        let (rate, seconds, delays_ms, due, door) = match this {
+            None => (1_000.0, 10.0, 0..=10_000, Due::Uniform, Door::Unary),
+            Some(Self::Steady) => (20_000.0, 30.0, 1_000..=10_000, Due::Uniform, Door::Stream),
+            Some(Self::Burst) => (20_000.0, 5.0, 8_000..=8_000, Due::Together, Door::Stream),
+            Some(Self::Backlog) => (50_000.0, 10.0, 0..=0, Due::Uniform, Door::Stream),
+            Some(Self::FarAhead) => (50_000.0, 20.0, 60_000..=30 * 86_400_000, Due::Uniform, Door::Stream),
+            Some(Self::Idle) => (1.0, 60.0, 2_000..=5_000, Due::Uniform, Door::Unary),
+            Some(Self::Failover) => (1_000.0, 30.0, 1_000..=10_000, Due::Uniform, Door::Stream),
+            Some(Self::WholeSeconds) => (2_000.0, 30.0, 1_000..=5_000, Due::WholeSeconds, Door::Stream),
+            Some(Self::SeedExperiment) => {
+                (100_000.0 / 360.0, 360.0, 0..=3_600_000, Due::RestOfRun, Door::Unary)
+            }
+        };
+        Defaults { rate, seconds, delays_ms, due, door }
+    }
+
+    /// As on the command line and in run files.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PlanArguments {
-    /// Messages a second.
-    #[arg(long, default_value_t = 1000.0, allow_negative_numbers = true)]
-    rate: f64,
+    /// A plan by its name; other options change it.
+    #[arg(long, value_enum)]
+    pub(crate) scenario: Option<Scenario>,
+    /// Messages a second [default: 1000].
+    #[arg(long, allow_negative_numbers = true)]
+    rate: Option<f64>,
     /// Messages in all.
     #[arg(long, conflicts_with = "duration", allow_negative_numbers = true, value_parser = count)]
     count: Option<u64>,
-    /// How long messages are sent, at the rate.
-    #[arg(long, default_value = "10s", value_parser = span)]
-    duration: Duration,
-    /// From sending to due time: uniform between the two, or always the one.
-    #[arg(long, value_name = "A..B", default_value = "0s..10s", value_parser = delays, allow_hyphen_values = true)]
-    delays: RangeInclusive<i64>,
+    /// How long messages are sent, at the rate [default: 10s].
+    #[arg(long, value_parser = span)]
+    duration: Option<Duration>,
+    /// From sending to due time: between the two, or always the one [default: 0s..10s].
+    #[arg(long, value_name = "A..B", value_parser = delays, allow_hyphen_values = true)]
+    delays: Option<RangeInclusive<i64>>,
+    /// Where between the two: uniform, together, rest-of-run or whole-seconds [default: uniform].
+    #[arg(long)]
+    due: Option<Due>,
     /// Bytes of each value.
     #[arg(long, default_value_t = 200)]
     size: usize,
@@ -44,19 +107,27 @@ pub(crate) struct PlanArguments {
 
 impl PlanArguments {
     pub(crate) fn shape(&self, seed: u64) -> Result<Shape, Failure> {
-        if !(self.rate.is_finite() && self.rate > 0.0) {
+        let defaults = Scenario::defaults(self.scenario);
+        let rate = self.rate.unwrap_or(defaults.rate);
+        if !(rate.is_finite() && rate > 0.0) {
             return Err(Failure::Refused("--rate must be above 0".to_owned()));
         }
-        let of_duration = || (self.rate * self.duration.as_secs_f64()).round() as u64;
+        let seconds = self.duration.map_or(defaults.seconds, |duration| duration.as_secs_f64());
         Ok(Shape {
             seed,
-            count: self.count.unwrap_or_else(of_duration),
-            rate: self.rate,
-            delays_ms: self.delays.clone(),
+            count: self.count.unwrap_or((rate * seconds).round() as u64),
+            rate,
+            delays_ms: self.delays.clone().unwrap_or(defaults.delays_ms),
+            due: self.due.unwrap_or(defaults.due),
             size: self.size,
             keys: self.keys,
             headers: self.headers,
         })
+    }
+
+    /// The scenario's door, if none is asked for.
+    pub(crate) fn door(&self, asked: Option<Door>) -> Door {
+        asked.unwrap_or_else(|| Scenario::defaults(self.scenario).door)
     }
 
     pub(crate) fn bounds(&self) -> Bounds {

@@ -35,6 +35,12 @@ impl Lateness {
         }
     }
 
+    /// Upper bound in ms and count of each bucket that is not empty, ascending.
+    pub(crate) fn buckets_ms(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let recorded = self.histogram.iter().flat_map(Histogram::iter_recorded);
+        recorded.map(|bucket| (to_ms(bucket.value_iterated_to()), bucket.count_at_value()))
+    }
+
     /// Percentiles of what was recorded and of `undelivered` infinitely late ones.
     pub fn percentiles(&self, undelivered: u64) -> Percentiles {
         let Some(histogram) = &self.histogram else {

@@ -1,0 +1,172 @@
+//! What processes use while a run lasts, looked up in `/proc`.
+
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use ksched_report::run::{Process, Role, Sample, Totals};
+use procfs::process as proc;
+
+const EACH: Duration = Duration::from_secs(1);
+
+/// A process to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Stays the same when the process is restarted.
+    pub name: String,
+    pub role: Role,
+    pub pid: u32,
+}
+
+/// Looks each second, on a thread of its own, until [`stop`](Self::stop).
+#[derive(Debug)]
+pub struct Sampler {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<Vec<Process>>,
+}
+
+impl Sampler {
+    /// `who` is asked before each look, so that what is restarted is found again.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(who: impl Fn() -> Vec<Watched> + Send + 'static) -> std::io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let watch = move || {
+            let start = Instant::now();
+            let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+            loop {
+                for watched in who() {
+                    if let Some(look) = Look::at(watched.pid) {
+                        let row = rows.entry(watched.name).or_insert_with(|| Row::new(watched.role));
+                        row.add(start.elapsed().as_secs_f64(), watched.pid, look);
+                    }
+                }
+                match stopped.recv_timeout(EACH) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            rows.into_iter().map(|(name, row)| row.told(name)).collect()
+        };
+        Ok(Self { stop, thread: thread::Builder::new().name("processes".to_owned()).spawn(watch)? })
+    }
+
+    /// One last look, and what was seen.
+    pub fn stop(self) -> Vec<Process> {
+        // A thread that is gone has nothing more to tell.
+        let _ = self.stop.send(());
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+/// Counters of a process since its own start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    cpu_s: f64,
+    rss_bytes: u64,
+    disk: Option<[u64; 2]>,
+    fds: Option<u32>,
+}
+
+impl Look {
+    /// `None` if there is no such process.
+    fn at(pid: u32) -> Option<Self> {
+        let process = proc::Process::new(i32::try_from(pid).ok()?).ok()?;
+        let stat = process.stat().ok()?;
+        Some(Self {
+            cpu_s: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+            rss_bytes: stat.rss * procfs::page_size(),
+            disk: process.io().ok().map(|io| [io.read_bytes, io.write_bytes]),
+            fds: process.fd_count().ok().and_then(|count| u32::try_from(count).ok()),
+        })
+    }
+}
+
+/// One name's samples.
+#[derive(Debug)]
+struct Row {
+    role: Role,
+    pid: u32,
+    /// When this process was first seen; counters count from there.
+    first: Look,
+    /// What processes of this name before it had used.
+    before: Sample,
+    samples: Vec<Sample>,
+}
+
+impl Row {
+    fn new(role: Role) -> Self {
+        Self { role, pid: 0, first: Look::default(), before: Sample::default(), samples: Vec::new() }
+    }
+
+    fn add(&mut self, at_s: f64, pid: u32, look: Look) {
+        if self.pid != pid {
+            self.before = self.samples.last().copied().unwrap_or_default();
+            self.first = if self.pid == 0 { look } else { Look::default() };
+            self.pid = pid;
+        }
+        let since = |of: usize, before: Option<u64>| {
+            let (now, first) = (look.disk?[of], self.first.disk.map_or(0, |disk| disk[of]));
+            Some(now.saturating_sub(first) + before.unwrap_or(0))
+        };
+        self.samples.push(Sample {
+            at_s,
+            cpu_s: self.before.cpu_s + (look.cpu_s - self.first.cpu_s).max(0.0),
+            rss_bytes: look.rss_bytes,
+            read_bytes: since(0, self.before.read_bytes),
+            written_bytes: since(1, self.before.written_bytes),
+            received_bytes: None,
+            sent_bytes: None,
+            fds: look.fds,
+        });
+    }
+
+    fn told(self, name: String) -> Process {
+        let totals = Totals::of(&self.samples);
+        Process { name, role: self.role, samples: thinned(self.samples), totals }
+    }
+}
+
+/// Some hundreds at most, the last one among them.
+fn thinned(samples: Vec<Sample>) -> Vec<Sample> {
+    const MOST: usize = 600;
+    let step = samples.len().div_ceil(MOST).max(1);
+    let last = samples.len().saturating_sub(1);
+    samples.into_iter().enumerate().filter(|(n, _)| n % step == 0 || *n == last).map(|(_, s)| s).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_at_itself() {
+        let me = || vec![Watched { name: "me".to_owned(), role: Role::Bench, pid: std::process::id() }];
+        let processes = Sampler::start(me).expect("a thread").stop();
+        let [process] = processes.as_slice() else { panic!("{processes:?}") };
+        assert!(process.totals.peak_rss_bytes > 1 << 20 && process.totals.peak_fds.is_some_and(|n| n > 2));
+    }
+
+    #[test]
+    fn a_restarted_process_goes_on_counting() {
+        let look = |cpu_s, bytes| Look { cpu_s, rss_bytes: 1, disk: Some([bytes, bytes]), fds: None };
+        let mut row = Row::new(Role::Worker);
+        row.add(0.0, 7, look(100.0, 50));
+        row.add(1.0, 7, look(101.0, 60));
+        row.add(2.0, 8, look(0.5, 5));
+        let told: Vec<_> = row.samples.iter().map(|s| (s.cpu_s, s.written_bytes)).collect();
+        assert_eq!(told, [(0.0, Some(0)), (1.0, Some(10)), (1.5, Some(15))]);
+    }
+
+    #[test]
+    fn long_runs_are_thinned() {
+        let samples: Vec<_> =
+            (0..10_001).map(|n| Sample { at_s: f64::from(n), ..Sample::default() }).collect();
+        let thin = thinned(samples);
+        assert!(thin.len() <= 602 && thin.last().is_some_and(|s| s.at_s == 10_000.0));
+    }
+}

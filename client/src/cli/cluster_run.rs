@@ -1,0 +1,255 @@
+//! What a run has to do with the cluster around it: processes are watched, workers killed or
+//! held back as the scenario says, and all of it is written into the run's file.
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+use ksched_client::bench::{
+    Options, Progress, Report,
+    processes::{Sampler, Watched},
+};
+use ksched_local::{
+    cluster::Description,
+    control::{self, Request},
+};
+use ksched_report::run::{self, Role, Run};
+
+use crate::{
+    output::{self, Failure},
+    plan::Scenario,
+};
+
+/// When `failover` kills a worker, and when it is started again.
+const KILLED_AFTER: Duration = Duration::from_secs(10);
+const BACK_AFTER: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArguments {
+    /// The folder of the `ksched local` cluster that is measured: its processes are watched.
+    #[arg(long, value_name = "DIR")]
+    local: Option<PathBuf>,
+    /// Writes what was measured into this file, for `report` and `compare`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) run_file: Option<PathBuf>,
+    /// What is measured is called so in the run's file [default: the system, a database with its poll interval].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) system_name: Option<String>,
+}
+
+/// Does to the cluster what the scenario wants, and watches it.
+pub(crate) struct Steering {
+    dir: Option<PathBuf>,
+    scenario: Option<Scenario>,
+    sampler: Option<Sampler>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Before,
+    /// A worker is dead, or all are stopped.
+    Without,
+    Done,
+}
+
+impl Steering {
+    /// `pollers`: a process of the system measured that is not the cluster's.
+    pub(crate) fn begin(
+        around: &ClusterArguments,
+        scenario: Option<Scenario>,
+        pollers: Option<u32>,
+    ) -> Result<Self, Failure> {
+        let dir = around.local.clone();
+        let needs = matches!(scenario, Some(Scenario::Backlog | Scenario::Failover));
+        if needs && dir.is_none() {
+            return Err(Failure::Refused("this scenario stops workers: --local DIR is wanted".to_owned()));
+        }
+        let mut stage = Stage::Before;
+        if let (Some(Scenario::Backlog), Some(dir)) = (scenario, &dir) {
+            for worker in workers(dir)? {
+                control::ask(dir, &Request::Stop { name: worker })?;
+            }
+            stage = Stage::Without;
+        }
+        let watched_dir = dir.clone();
+        let who = move || watched(watched_dir.as_deref(), pollers);
+        let sampler = around.run_file.is_some().then(|| Sampler::start(who)).transpose()?;
+        Ok(Self { dir, scenario, sampler, stage })
+    }
+
+    /// Told how far the run is.
+    pub(crate) fn at(&mut self, progress: &Progress) {
+        let Some(dir) = self.dir.clone() else { return };
+        let settled = progress.acknowledged + progress.refused + progress.unknown;
+        match (self.scenario, self.stage) {
+            (Some(Scenario::Backlog), Stage::Without) if settled >= progress.planned => {
+                self.stage = Stage::Done;
+                restart(dir, |_| true);
+            }
+            (Some(Scenario::Failover), Stage::Before) if progress.elapsed >= KILLED_AFTER => {
+                self.stage = Stage::Without;
+                thread::spawn(move || {
+                    let first = workers(&dir).ok().and_then(|names| names.into_iter().next());
+                    let killed = first.map(|name| control::ask(&dir, &Request::Kill { name }));
+                    if !matches!(killed, Some(Ok(()))) {
+                        output::note("no worker was killed");
+                    }
+                });
+            }
+            (Some(Scenario::Failover), Stage::Without) if progress.elapsed >= BACK_AFTER => {
+                self.stage = Stage::Done;
+                restart(dir, |name| name == "worker-1");
+            }
+            _ => {}
+        }
+    }
+
+    /// What the processes used.
+    pub(crate) fn end(self) -> Vec<run::Process> {
+        self.sampler.map(Sampler::stop).unwrap_or_default()
+    }
+}
+
+fn workers(dir: &Path) -> Result<Vec<String>, Failure> {
+    Ok(Description::read(dir)?.workers.into_iter().map(|worker| worker.name).collect())
+}
+
+/// In the background: the run goes on meanwhile.
+fn restart(dir: PathBuf, wanted: impl Fn(&str) -> bool + Send + 'static) {
+    thread::spawn(move || {
+        for name in workers(&dir).unwrap_or_default().into_iter().filter(|name| wanted(name)) {
+            if let Err(error) = control::ask(&dir, &Request::Restart { name }) {
+                output::note(&format!("a worker was not started again: {error}"));
+            }
+        }
+    });
+}
+
+fn watched(dir: Option<&Path>, pollers: Option<u32>) -> Vec<Watched> {
+    let cluster = dir.and_then(|dir| Description::read(dir).ok());
+    let of_cluster = cluster.into_iter().flat_map(|cluster| cluster.processes).filter_map(|process| {
+        Some(Watched { role: role(&process.name), pid: process.pid?, name: process.name })
+    });
+    let bench = Watched { name: "bench".to_owned(), role: Role::Bench, pid: std::process::id() };
+    let pollers = pollers.map(|pid| Watched { name: "pollers".to_owned(), role: Role::Worker, pid });
+    of_cluster.chain([bench]).chain(pollers).collect()
+}
+
+fn role(name: &str) -> Role {
+    match name.split('-').next() {
+        Some("kafka") => Role::Kafka,
+        Some("etcd") => Role::Store,
+        Some("coordinator") => Role::Coordinator,
+        Some("worker") => Role::Worker,
+        _ => Role::Database,
+    }
+}
+
+/// Makes the run's file of what is known before a run; the rest comes with its report.
+pub(crate) fn run_of(
+    options: &Options,
+    scenario: Option<Scenario>,
+    system: String,
+    partitions: i32,
+    database: Option<String>,
+) -> Run {
+    let shape = &options.shape;
+    let configuration = [
+        ("bench.keys", shape.keys.to_string()),
+        ("bench.headers", shape.headers.to_string()),
+        ("bench.due", shape.due.name().to_owned()),
+        ("bench.partitions", partitions.to_string()),
+        ("bench.topic", options.topic.clone()),
+    ];
+    Run {
+        scenario: scenario.map_or_else(|| "custom".to_owned(), Scenario::name),
+        system,
+        started_at: String::new(),
+        versions: run::Versions {
+            ksched: env!("CARGO_PKG_VERSION").to_owned(),
+            database,
+            ..run::Versions::default()
+        },
+        machine: machine(),
+        configuration: configuration.map(|(name, value)| (name.to_owned(), value)).into(),
+        plan: run::Plan {
+            seed: shape.seed,
+            count: shape.count,
+            rate_per_s: shape.rate,
+            size_bytes: shape.size as u64,
+            delay_min_ms: *shape.delays_ms.start(),
+            delay_max_ms: *shape.delays_ms.end(),
+            door: Some(options.door.name().to_owned()),
+        },
+        generator: run::Generator::default(),
+        valid: false,
+        problems: Vec::new(),
+        counts: run::Counts::default(),
+        rates: run::Rates::default(),
+        append: None,
+        visible: None,
+        throughput: Vec::new(),
+        hops: None,
+        jobs: None,
+        processes: Vec::new(),
+        broker: None,
+        floors: Vec::new(),
+    }
+}
+
+/// Completes a run with what came of it.
+pub(crate) fn complete(mut run: Run, report: &Report, processes: Vec<run::Process>) -> Run {
+    let v = report.verification();
+    run.started_at = report.started_at();
+    run.generator = report.generator.map_or_else(run::Generator::default, |g| run::Generator {
+        planned_s: g.planned_s,
+        took_s: g.took_s,
+        worst_lag_ms: g.worst_lag_ms,
+        on_plan: g.is_on_plan(),
+    });
+    (run.valid, run.problems) = (report.valid, report.problems.clone());
+    run.counts = run::Counts {
+        planned: v.planned,
+        acknowledged: v.acknowledged,
+        refused: report.refused,
+        unknown: v.unknown,
+        delivered: v.delivered,
+        lost: v.lost,
+        doubled: v.doubled,
+        early: v.early,
+        late_beyond_bound: v.late_beyond_bound,
+        corrupted: v.corrupted,
+        invented: v.invented,
+        reordered: v.reordered,
+    };
+    let known = |rate: f64| (rate.is_finite() && rate > 0.0).then_some(rate);
+    run.rates = run::Rates {
+        acknowledged_per_s: known(report.accepted_per_s),
+        delivered_per_s: known(report.rate_per_s),
+    };
+    let figures = report.figures.clone();
+    (run.append, run.visible) = (figures.append, figures.visible);
+    (run.throughput, run.hops) = (figures.throughput, figures.hops);
+    run.processes = processes;
+    run
+}
+
+fn machine() -> run::Machine {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?.split(':').nth(1)?;
+        Some(line.trim().to_owned())
+    };
+    let memory_kib = field(&read("/proc/meminfo"), "MemTotal")
+        .and_then(|value| value.split(' ').next()?.parse::<u64>().ok());
+    run::Machine {
+        cores: thread::available_parallelism().map_or(0, |cores| cores.get() as u32),
+        memory_bytes: memory_kib.unwrap_or(0) * 1024,
+        kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
+        cpu: field(&read("/proc/cpuinfo"), "model name"),
+    }
+}
