@@ -33,6 +33,8 @@ use crate::{
 const INIT_LIMIT: Duration = Duration::from_secs(20);
 /// Until the first connection; longer only means the old way.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Wherever positions are kept, it is there.
+const ANY_TOPIC: &str = "__consumer_offsets";
 /// A little more than `message.timeout.ms`, after which librdkafka settles a record.
 const FLUSH_LIMIT: Duration = Duration::from_secs(9);
 const OFFSETS_LIMIT: Duration = Duration::from_secs(8);
@@ -135,9 +137,16 @@ impl TransactionalProducer for Transactional {
     fn init(&mut self) -> Result<(), Error> {
         let client = self.queue.client()?;
         // A client that has no connection yet looks for its coordinator, finds nobody to
-        // ask, and tries again after 500 ms (`rd_kafka_txn_coord_timer_start`). The
-        // cluster's id is known as soon as the first connection has answered.
-        client.client().fetch_cluster_id(CONNECT_LIMIT);
+        // ask, and tries again after 500 ms (`rd_kafka_txn_coord_timer_start`). And one in
+        // four makes none before its first second is over: the coordinator's handle, added
+        // on another thread, is taken for an earlier broker (`rd_kafka_brokers_add0`,
+        // `pre_cnt`). A question about any topic makes one at once. With its answer the
+        // bootstrap broker is given up for the same one by its number: ask that, too.
+        for _ in 0..2 {
+            if let Err(error) = client.client().fetch_metadata(Some(ANY_TOPIC), CONNECT_LIMIT) {
+                tracing::debug!(%error, "no connection yet");
+            }
+        }
         client.init_transactions(INIT_LIMIT).map_err(|error| call_error(&self.queue, &error))?;
         self.noted = self.queue.notes.count();
         Ok(())
