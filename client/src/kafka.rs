@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ksched_kafka::{Error, Librdkafka, Settings, target};
 
-/// Names the client in the broker's logs. No position is ever committed.
+/// Names the client in the broker's logs; its group, into which only the bench's floors commit.
 const NAME: &str = "ksched-client";
 
 /// A way to the Kafka at `bootstrap`, with librdkafka properties passed through.

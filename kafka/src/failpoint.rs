@@ -6,6 +6,9 @@
 //! `drain after-produce 3`, whoever is the Nth of its process to pass there removes the
 //! file, so that it is the only one, and aborts.
 
+#[cfg(all(feature = "failpoints", not(debug_assertions)))]
+compile_error!("failpoints are for tests: build the products, not the workspace");
+
 /// Where in a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {

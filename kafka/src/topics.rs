@@ -335,7 +335,6 @@ fn intake_warnings(spec: &Spec, found: &ConfigResource) -> Vec<Warning> {
         .collect()
 }
 
-/// A broker that may not be asked, or does not tell, is not warned about.
 /// What should be known of the brokers' settings, as far as they may be read.
 fn broker_warnings(log: &Librdkafka, brokers: &[i32]) -> Vec<Warning> {
     let read = || {

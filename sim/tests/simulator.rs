@@ -57,6 +57,15 @@ fn positions_read_before_the_init_are_seen() {
     assert!(caught(Some(Mutant::PositionsBeforeInit), 1..600) > 0);
 }
 
+/// Found by 50,000 longer seeds: at least once, a message alone in its batch was put off, the record of that timed
+/// out, and the message was dead-lettered for it.
+#[test]
+fn a_put_off_that_times_out_is_not_its_messages_refusal() {
+    let _alone = ALONE.lock().unwrap();
+    let outcome = run(5_051_293, Options { stretch: 2, ..Options::default() }).unwrap();
+    assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+}
+
 /// Heavy seeds show it, and of those one in ten.
 #[test]
 fn a_staircase_of_one_step_is_seen() {

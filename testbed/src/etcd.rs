@@ -8,7 +8,7 @@ use std::{
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Writes to a key that is nobody's, so often, once at least; the revision after it.
+/// Writes to a key that is nobody's, so often; the revision after it.
 pub fn write(address: &str, times: u32) -> u64 {
     // `chaos`, in Base64 as the gateway wants it.
     let put = || revision(&post(address, "put", r#"{"key":"Y2hhb3M=","value":"Y2hhb3M="}"#));

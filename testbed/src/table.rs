@@ -69,9 +69,12 @@ impl Row {
     }
 }
 
-/// The runs of a scenario: those whose names begin with its.
+/// The runs of a scenario: its name, or that and a comma with what it was about.
 pub fn rows_of(scenario: &str) -> Vec<Row> {
-    ROWS.lock().iter().filter(|row| row.scenario.starts_with(scenario)).cloned().collect()
+    let is_its = |row: &&Row| {
+        row.scenario.strip_prefix(scenario).is_some_and(|rest| rest.is_empty() || rest.starts_with(','))
+    };
+    ROWS.lock().iter().filter(is_its).cloned().collect()
 }
 
 /// The whole table at the end of a suite, in Markdown, with a verdict for each scenario.

@@ -9,8 +9,8 @@ use ksched_core::{
     mutant::{self, Mutant},
 };
 use ksched_kafka::{
-    Error, Log, Offset, Outgoing, Position, Reader, Record, RefusalReason, TopicPartition, TransactionError,
-    TransactionalProducer,
+    Error, Log, Offset, Outgoing, Position, Reader, Record, Refusal, RefusalReason, TopicPartition,
+    TransactionError, TransactionalProducer,
 };
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -247,8 +247,12 @@ fn transact(
 /// Notes which records were refused, so that the next attempt sends them elsewhere.
 fn unclean(control: &Control, broken: Broken, progress: &mut Progress) -> Ended {
     if let TransactionError::Refused(refusals) = &broken.error {
-        // Collateral says nothing about the record itself.
-        for refusal in refusals.iter().filter(|r| !matches!(r.reason, RefusalReason::Collateral(_))) {
+        // Collateral says nothing about the record itself; and moves go to topics of ours only,
+        // so that they may not be written to is no record's fault: it waits.
+        let is_its = |refusal: &&Refusal| {
+            !matches!(refusal.reason, RefusalReason::Collateral(_) | RefusalReason::NotAuthorised)
+        };
+        for refusal in refusals.iter().filter(is_its) {
             let Some(offset) = broken.offsets.get(refusal.tag) else { continue };
             warn!(job = %control.name, offset, reason = %refusal.reason, "record refused");
             progress.unfit.insert(*offset, Unfit::Refused(refusal.reason.clone()));

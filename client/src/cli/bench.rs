@@ -13,11 +13,14 @@ use ksched_client::{
     kafka,
 };
 
+use ksched_report::Run;
+
 #[cfg(feature = "experiment")]
 use crate::baseline::{ComparedArguments, Process};
 use crate::{
     cluster_run::{ClusterArguments, Steering, complete, run_of},
     connection::{KafkaArguments, ServerArguments, patiently},
+    floors,
     output::{self, Failure, Format},
     plan::{PlanArguments, Scenario, span},
 };
@@ -126,6 +129,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (system, polled_by) = ("ksched".to_owned(), None);
     let system = arguments.around.system_name.clone().unwrap_or(system);
     let scenario = arguments.plan.scenario;
+    let floors = arguments.around.floors.as_deref().map_or(Ok(Vec::new()), floors::read)?;
     let run = run_of(&options, scenario, system, arguments.partitions, None);
     let mut steering = Steering::begin(&arguments.around, scenario, polled_by)?;
     let mut watcher = Watcher::new(options.shape.count);
@@ -148,7 +152,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let report = report?;
     if let Some(file) = &arguments.around.run_file {
-        complete(run, &report, processes).write(file)?;
+        Run { floors, ..complete(run, &report, processes) }.write(file)?;
         output::note(&format!("written: {}", file.display()));
     }
     conclude(&report, arguments.output)

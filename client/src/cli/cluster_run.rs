@@ -35,6 +35,9 @@ pub(crate) struct ClusterArguments {
     /// Writes what was measured into this file, for `report` and `compare`.
     #[arg(long, value_name = "FILE")]
     pub(crate) run_file: Option<PathBuf>,
+    /// What `floors` wrote in the same session: the run's figures are told as ratios to them.
+    #[arg(long, value_name = "FILE", requires = "run_file")]
+    pub(crate) floors: Option<PathBuf>,
     /// What is measured is called so in the run's file [default: the system, a database with its poll interval].
     #[arg(long, value_name = "NAME")]
     pub(crate) system_name: Option<String>,

@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod cluster_run;
 mod connection;
+mod floors;
 mod output;
 mod plan;
 mod report;
@@ -45,6 +46,8 @@ enum Command {
     /// Polls a database for what is due and produces it: what `bench --system` compares with.
     #[cfg(feature = "experiment")]
     Baseline(baseline::Arguments),
+    /// Measures what the broker itself allows, for `bench --floors`.
+    Floors(floors::Arguments),
     /// Judges an earlier run of bench by what is on the topic.
     Verify(verify::Arguments),
     /// Makes a page of runs of bench, with plots.
@@ -79,6 +82,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,
         #[cfg(feature = "experiment")]
         Command::Baseline(arguments) => Box::pin(baseline::run(arguments)).await,
+        Command::Floors(arguments) => Box::pin(floors::run(arguments)).await,
         Command::Verify(arguments) => Box::pin(verify::run(arguments)).await,
         Command::Report(arguments) => report::run(&arguments),
         Command::Compare(arguments) => report::compare(&arguments),

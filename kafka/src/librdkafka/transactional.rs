@@ -145,6 +145,7 @@ impl TransactionalProducer for Transactional {
         for _ in 0..2 {
             if let Err(error) = client.client().fetch_metadata(Some(ANY_TOPIC), CONNECT_LIMIT) {
                 tracing::debug!(%error, "no connection yet");
+                break;
             }
         }
         client.init_transactions(INIT_LIMIT).map_err(|error| call_error(&self.queue, &error))?;

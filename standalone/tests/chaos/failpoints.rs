@@ -64,6 +64,8 @@ pub(crate) fn each_place_of_each_job(bed: &Bed) {
             let what = format!("death of a worker's {job} {point}");
             let worker = eventually(&what, DIES_WITHIN, || dead(bed));
             died_at_ms = now_ms();
+            // Whoever passes there removes it.
+            assert!(!file().exists(), "{worker} died elsewhere than {job} {point}");
             table::note(scenario, format!("{worker} died: {job} {point}, passed for the {nth}. time"));
             thread::sleep(STAYS_DEAD);
             bed.cluster.start_again(&worker).unwrap();

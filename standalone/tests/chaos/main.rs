@@ -60,6 +60,10 @@ fn main() -> ExitCode {
         stages.iter().flat_map(|stage| &stage.scenarios).for_each(|one| println!("{}: test", one.name));
         return ExitCode::SUCCESS;
     }
+    if asked.all && stages.is_empty() {
+        println!("chaos: no scenario has such a name");
+        return ExitCode::FAILURE;
+    }
     dice::set_seed(asked.seed);
     println!("chaos: seed {}", asked.seed);
     bed::set_root(env!("CARGO_TARGET_TMPDIR"), "chaos");

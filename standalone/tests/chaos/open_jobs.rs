@@ -57,9 +57,8 @@ pub(crate) fn coordinator_restarted(bed: &Bed) {
     let seen = eventually("open jobs", FOUND_WITHIN, || Some(open(bed)).filter(|count| *count >= OPEN));
     restart(bed, scenario, seen);
     let again =
-        eventually("open jobs again", FOUND_WITHIN, || Some(open(bed)).filter(|count| *count >= OPEN));
+        eventually("open jobs again", FOUND_WITHIN, || Some(open(bed)).filter(|count| *count >= seen));
     table::note(scenario, format!("{seen} open jobs, {again} after the restart"));
-    assert!(again >= seen.min(BUCKETS), "open jobs were lost: {seen}, then {again}");
 
     WORKERS.iter().for_each(|name| bed.cluster.start_again(name).unwrap());
     let drained_from = Instant::now();

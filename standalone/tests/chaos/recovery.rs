@@ -30,7 +30,7 @@ pub(crate) fn worker_killed(bed: &Bed) {
         outcome.assert_exact_but_order();
         // The last of what was late because of the kill; giving lanes back to the restarted one is another thing.
         let window = killed_at_ms..killed_at_ms + 9_000;
-        last_late_ms(&outcome, window).map_or(0, |at_ms| at_ms - killed_at_ms)
+        last_late_ms(&outcome, window).expect("a kill makes something late") - killed_at_ms
     });
     table::note(scenario, format!("on time again after {figures:?} ms"));
     assert!(figures.iter().all(|ms| *ms <= LEASE_TTL_MS + 2_000), "{figures:?} ms");
@@ -91,7 +91,8 @@ fn three_times(measure: impl FnMut() -> i64) -> Vec<i64> {
     std::iter::repeat_with(measure).take(TIMES).collect()
 }
 
+/// When the last of what was due in the window, and late, came.
 fn last_late_ms(outcome: &Outcome, window: std::ops::Range<i64>) -> Option<i64> {
-    let late = outcome.caught.iter().filter(|c| c.late_ms() > ON_TIME_MS && window.contains(&c.at_ms));
+    let late = outcome.caught.iter().filter(|c| c.late_ms() > ON_TIME_MS && window.contains(&c.due_ms()));
     late.map(|c| c.at_ms).max()
 }

@@ -1,6 +1,6 @@
 //! A worker that is thought dead and is not: at most one of two that hold the same lane fires.
 
-use std::{thread, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use ksched_proto::v1::JobState;
 use ksched_testbed::{
@@ -32,12 +32,12 @@ pub(crate) fn stopped_inside_a_commit(bed: &Bed) {
     bed.wait_lane_on(LINKED);
     let (link, log) = (&bed.links().worker_kafka, bed.log_length(LINKED));
     let outcome = until_ended(bed, scenario, light(24), || {
-        let lanes = lanes_of(bed, LINKED);
+        let (lanes, before) = (lanes_of(bed, LINKED), Logs::now(bed));
         link.on(Api::END_TXN, 1, Action::Hold);
         assert!(link.wait_caught(1, SEEN_WITHIN), "no EndTxn came");
         bed.cluster.pause(LINKED).unwrap();
         for lane in &lanes {
-            let by = taken_over(bed, lane, LINKED);
+            let by = taken_over(bed, lane, LINKED, &before);
             table::note(scenario, format!("{lane} taken over by {by}"));
         }
         thread::sleep(FIRES_ON);
@@ -61,13 +61,14 @@ pub(crate) fn two_holders(bed: &Bed) {
     let log = bed.log_length(LINKED);
     let mut other = (String::new(), 0);
     let outcome = until_ended(bed, scenario, light(28), || {
+        let before = Logs::now(bed);
         // Only lanes have a producer b.
         links.worker_kafka.on_init(".b", 1, Action::Hold);
         bed.cluster.process(LINKED).unwrap().start().unwrap();
         assert!(links.worker_kafka.wait_caught(1, TAKEN_OVER_WITHIN), "{LINKED} took no lane over");
         let lane = lanes_of(bed, LINKED).pop().expect("the lane that it takes over");
         links.worker_coordinators.iter().for_each(|link| link.cut(Cut::Both));
-        let by = taken_over(bed, &lane, LINKED);
+        let by = taken_over(bed, &lane, LINKED, &before);
         other = (by.clone(), bed.log_length(&by));
         thread::sleep(FIRES_ON);
         table::note(scenario, format!("{lane} is {by}'s, and {LINKED} is let go on with it"));
@@ -91,17 +92,27 @@ fn lanes_of(bed: &Bed, worker: &str) -> Vec<String> {
     bed.jobs().iter().filter(is_its).map(|state| job_name(state).to_owned()).collect()
 }
 
-/// Waits for another holder of that lane, and for it to have said that it has taken over.
-fn taken_over(bed: &Bed, lane: &str, from: &str) -> String {
+/// How long each worker's log was.
+struct Logs(BTreeMap<String, u64>);
+
+impl Logs {
+    fn now(bed: &Bed) -> Self {
+        let workers = bed.cluster.describe().workers.into_iter();
+        Self(workers.map(|worker| (worker.name.clone(), bed.log_length(&worker.name))).collect())
+    }
+}
+
+/// Waits for another holder of that lane, and for it to have said since that it has taken over.
+fn taken_over(bed: &Bed, lane: &str, from: &str, before: &Logs) -> String {
     let by = eventually("next holder", TAKEN_OVER_WITHIN, || {
         let jobs = bed.jobs();
         let it = jobs.into_iter().find(|state| job_name(state) == lane)?;
         Some(it.worker_name).filter(|name| !name.is_empty() && name != from)
     });
     let is_about_it = |line: &str| line.contains("lane taken over") && line.contains(lane);
-    // The last line about it: earlier ones may be of times before.
+    let since = before.0.get(&by).copied().unwrap_or_default();
     eventually("take-over", TAKEN_OVER_WITHIN, || {
-        bed.log_since(&by, 0).lines().any(is_about_it).then_some(())
+        bed.log_since(&by, since).lines().any(is_about_it).then_some(())
     });
     by
 }

@@ -90,9 +90,15 @@ impl Caution {
     /// What a refused batch says about targets and records.
     fn learn<L: Log>(&mut self, targets: &Targets<L>, entries: &[Entry<Held>], refusals: &[Refusal]) {
         targets.doubt();
-        let topic = |tag: usize| match entries.get(tag).map(|e| &e.payload.body) {
-            Some(Body::Message(envelope, _)) => Some(envelope.target.topic.clone()),
-            _ => None,
+        // Of a record that went to a user's target: one that is put off, or dead, or a marker,
+        // went to a topic of ours, and says nothing about a target.
+        let topic = |tag: usize| {
+            let entry = entries.get(tag).filter(|entry| entry.action == Action::Fire)?;
+            let is_dead = matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)));
+            match &entry.payload.body {
+                Body::Message(envelope, _) if !is_dead => Some(envelope.target.topic.clone()),
+                _ => None,
+            }
         };
         for refusal in refusals {
             let condemned =
@@ -105,11 +111,10 @@ impl Caution {
         let topics: HashSet<_> = (0..entries.len()).filter_map(topic).collect();
         let collateral = |r: &&Refusal| matches!(r.reason, RefusalReason::Collateral(_));
         let failing: HashSet<_> = refusals.iter().filter(collateral).filter_map(|r| topic(r.tag)).collect();
-        if let ([only], Some(first)) = (entries, refusals.first())
-            && failing.is_empty()
-        {
+        let refused = refusals.iter().find(|refusal| refusal.tag == 0 && !collateral(refusal));
+        if let ([only], Some(refused)) = (entries, refused) {
             // Alone in its transaction, so it is this one.
-            self.rejected = Some((only.inlet, only.offset, first.reason.clone()));
+            self.rejected = Some((only.inlet, only.offset, refused.reason.clone()));
         } else if failing.len() < topics.len() || entries.len() == 1 {
             failing.into_iter().for_each(|topic| self.put_off(topic));
         }
@@ -205,7 +210,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             batch.entries.iter().any(|e| (e.inlet, e.offset) == (*inlet, *offset))
         };
         let (rejected, began_at) = (caution.rejected.take_if(is_there), Instant::now());
-        match self.try_fire(&batch, rejected.as_ref(), now) {
+        match self.try_fire(&batch, rejected.as_ref(), caution.count == 1, now) {
             Ok(()) => {
                 caution.succeeded();
                 debug!(job = %self.control.name, messages = batch.entries.len(), took = ?began_at.elapsed(), "fired");
@@ -224,6 +229,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         &mut self,
         batch: &Batch<Held>,
         rejected: Option<&Rejected>,
+        after_refusals: bool,
         now: i64,
     ) -> Result<(), TransactionError> {
         self.begin()?;
@@ -239,8 +245,9 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
                 self.flush(batch, now)?;
             }
         }
-        if !self.is_transactional() {
-            // A marker says that its message was handled: never before it is true.
+        if !self.is_transactional() || after_refusals {
+            // A marker says that its message was handled: never before it is true. And where the
+            // refused one is looked for, a refusal must be its target's, not its marker's.
             self.flush(batch, now)?;
         }
         let deletions = batch.forgotten.iter().map(|id| (id.encode(), None));
