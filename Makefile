@@ -7,6 +7,7 @@
 #   make local   real Kafka, real etcd, coordinators and workers: ARGS="--workers 3"
 #   make tools   the command-line tools that the README and the hints use, in one folder for PATH
 #   make sim     whole clusters under faults in virtual time: ARGS="--seeds 100000 --from 1", "--seed N --trace", "--mutants"
+#   make experiment  ksched beside PostgreSQL and MariaDB on one plan, and a page that compares them (docs/EXPERIMENT.md)
 #   make bench   a measured run against such a cluster: ARGS="--rate 5000 --duration 60s"
 #
 # Builds and downloads are kept under ~/.cache/ksched (KSCHED_CACHE), so that a second run is quick.
@@ -25,7 +26,7 @@ BENCH_DIR := $(KSCHED_CACHE)/bench
 PRODUCTS := -p ksched-server -p ksched-worker -p ksched-client -p ksched-standalone
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check sim local tools bench
+.PHONY: help demo test chaos check sim local tools bench experiment
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -80,3 +81,6 @@ bench:
 	trap '$(RELEASE)/ksched local down --purge --dir $(BENCH_DIR)' EXIT; \
 	up=$$($(RELEASE)/ksched local up --dir $(BENCH_DIR) --coordinators 2 --workers 3 --output json); \
 	$(RELEASE)/ksched-client bench --server "$$(jq -r '.coordinators[0].grpc' <<< "$$up")" $(ARGS)
+
+experiment:
+	./messagescheduler $(or $(ARGS),--exp)

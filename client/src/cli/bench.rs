@@ -119,19 +119,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         None => None,
     };
     #[cfg(feature = "experiment")]
-    let (system, polled_by) = match (&options.database, &pollers) {
+    let (system, database, polled_by) = match (&options.database, &pollers) {
         (Some(database), pollers) => {
-            (arguments.compared.name(database), pollers.as_ref().and_then(Process::id))
+            let name = Some(database.dialect().name());
+            (arguments.compared.name(database), name, pollers.as_ref().and_then(Process::id))
         }
-        (None, _) => ("ksched".to_owned(), None),
+        (None, _) => ("ksched".to_owned(), None, None),
     };
     #[cfg(not(feature = "experiment"))]
-    let (system, polled_by) = ("ksched".to_owned(), None);
+    let (system, database, polled_by) = ("ksched".to_owned(), None, None);
     let system = arguments.around.system_name.clone().unwrap_or(system);
     let scenario = arguments.plan.scenario;
     let floors = arguments.around.floors.as_deref().map_or(Ok(Vec::new()), floors::read)?;
     let run = run_of(&options, scenario, system, arguments.partitions, None);
-    let mut steering = Steering::begin(&arguments.around, scenario, polled_by)?;
+    let mut steering = Steering::begin(&arguments.around, scenario, database, polled_by)?;
     let mut watcher = Watcher::new(options.shape.count);
     let shown = |progress: &Progress| {
         watcher.show(progress);

@@ -60,10 +60,11 @@ enum Stage {
 }
 
 impl Steering {
-    /// `pollers`: a process of the system measured that is not the cluster's.
+    /// `database`: the process that is measured instead of ksched; `pollers`: its, beside the cluster's.
     pub(crate) fn begin(
         around: &ClusterArguments,
         scenario: Option<Scenario>,
+        database: Option<&str>,
         pollers: Option<u32>,
     ) -> Result<Self, Failure> {
         let dir = around.local.clone();
@@ -78,8 +79,8 @@ impl Steering {
             }
             stage = Stage::Without;
         }
-        let watched_dir = dir.clone();
-        let who = move || watched(watched_dir.as_deref(), pollers);
+        let (watched_dir, database) = (dir.clone(), database.map(str::to_owned));
+        let who = move || watched(watched_dir.as_deref(), database.as_deref(), pollers);
         let sampler = around.run_file.is_some().then(|| Sampler::start(who)).transpose()?;
         Ok(Self { dir, scenario, sampler, stage })
     }
@@ -132,10 +133,18 @@ fn restart(dir: PathBuf, wanted: impl Fn(&str) -> bool + Send + 'static) {
     });
 }
 
-fn watched(dir: Option<&Path>, pollers: Option<u32>) -> Vec<Watched> {
+/// Of the cluster only those that the measured system needs: what else runs there idles.
+fn watched(dir: Option<&Path>, database: Option<&str>, pollers: Option<u32>) -> Vec<Watched> {
     let cluster = dir.and_then(|dir| Description::read(dir).ok());
     let of_cluster = cluster.into_iter().flat_map(|cluster| cluster.processes).filter_map(|process| {
-        Some(Watched { role: role(&process.name), pid: process.pid?, name: process.name })
+        let role = role(&process.name);
+        let is_needed = match (role, database) {
+            (Role::Kafka, _) => true,
+            (Role::Database, Some(name)) => process.name == name,
+            (_, database) => role != Role::Database && database.is_none(),
+        };
+        is_needed.then_some(())?;
+        Some(Watched { role, pid: process.pid?, name: process.name })
     });
     let bench = Watched { name: "bench".to_owned(), role: Role::Bench, pid: std::process::id() };
     let pollers = pollers.map(|pid| Watched { name: "pollers".to_owned(), role: Role::Worker, pid });

@@ -113,7 +113,6 @@ impl KafkaArguments {
     }
 
     /// Fails if only a coordinator could tell where Kafka is.
-    #[cfg(feature = "experiment")]
     pub(crate) fn is_told(&self) -> Result<&String, Failure> {
         let unknown =
             || Failure::Refused("there is no coordinator that tells where Kafka is: use --kafka".to_owned());
@@ -121,7 +120,6 @@ impl KafkaArguments {
     }
 
     /// As [`connect`](Self::connect), without a coordinator.
-    #[cfg(feature = "experiment")]
     pub(crate) fn connect_directly(&self) -> Result<Arc<Librdkafka>, Failure> {
         Ok(self.connect_to(self.is_told()?.clone())?.0)
     }
