@@ -128,7 +128,7 @@ fn schedule(bed: &Bed, topic: &str, value: &[u8]) {
     let message = |n: usize| {
         let message = Message::new(topic).key(format!("key-{n}")).value(value.to_vec()).due_ms(at(n));
         // With a marker in its transaction, or alone.
-        if n.is_multiple_of(2) { message.request_id(format!("{topic}-{n}")) } else { message }
+        if n.is_multiple_of(2) { message.request_id(format!("{topic}-{n}-{}", value.len())) } else { message }
     };
     let results = block_on(bed.client().batch((0..EACH).map(message).collect()));
     assert!(results.iter().all(Result::is_ok), "{results:?}");
