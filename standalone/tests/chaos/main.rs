@@ -3,8 +3,8 @@
 //!
 //! `cargo test --test chaos` runs the short ones, as the CI does; `make chaos` runs all, those of the end-to-end
 //! tests included, which the CI runs there. `-- WORD…` runs those whose names contain one of the words, `--seed N`
-//! decides by chance, `--list` names them. They run one after the other, those of a cluster together; the table at
-//! the end comes whatever happened.
+//! decides by chance, `--soak-seconds N` sets how long the soak lasts, `--list` names them. They run one after the
+//! other, those of a cluster together; the table at the end comes whatever happened.
 //!
 //! Data and logs are left under cargo's `target/tmp/chaos-<pid>` until the next run.
 
@@ -113,6 +113,9 @@ impl Asked {
                 "--seed" => {
                     asked.seed = args.next().and_then(|n| n.parse().ok()).expect("a number after --seed")
                 }
+                "--soak-seconds" => soak::set_seconds(
+                    args.next().and_then(|n| n.parse().ok()).expect("a number after --soak-seconds"),
+                ),
                 "--all" => asked.all = true,
                 "--list" => asked.list = true,
                 // What cargo hands to every harness.

@@ -1,6 +1,6 @@
 //! Faults by chance, one after the other, all from the seed.
 
-use std::{thread, time::Duration};
+use std::{sync::OnceLock, thread, time::Duration};
 
 use ksched_client::bench::Door;
 use ksched_testbed::{
@@ -17,14 +17,20 @@ use crate::{
 };
 
 const SECONDS: u32 = 180;
+static ASKED_SECONDS: OnceLock<u32> = OnceLock::new();
+
+/// `--soak-seconds`; to be called before it runs.
+pub(crate) fn set_seconds(seconds: u32) {
+    ASKED_SECONDS.set(seconds).expect("set once");
+}
 
 pub(crate) fn random_mix(bed: &Bed) {
     let scenario = "soak::random_mix";
     let mut dice = Dice::of(scenario);
-    let load =
-        Load { door: Door::Unary, rate: 200, seconds: SECONDS, delays_ms: (0, 40_000), ..Load::default() };
+    let seconds = ASKED_SECONDS.get().copied().unwrap_or(SECONDS);
+    let load = Load { door: Door::Unary, rate: 200, seconds, delays_ms: (0, 40_000), ..Load::default() };
     let outcome = during(bed, scenario, load, || {
-        let until_ms = now_ms() + i64::from(SECONDS - 10) * 1_000;
+        let until_ms = now_ms() + i64::from(seconds.saturating_sub(10)) * 1_000;
         while now_ms() < until_ms {
             one(bed, scenario, &mut dice);
             bed.mend().expect("all running again");
