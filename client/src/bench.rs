@@ -23,7 +23,11 @@ pub mod recheck;
 mod report;
 mod table;
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    ops::{ControlFlow, RangeInclusive},
+    sync::Arc,
+    time::Duration,
+};
 
 use ksched_kafka::Log;
 use tokio::time::Instant;
@@ -80,6 +84,8 @@ pub struct Options {
 pub enum Reading {
     /// All along; the run ends when everything is delivered.
     Live,
+    /// When everything is scheduled, so that it costs the measured system nothing; there is no visible lateness then.
+    After,
     /// Not at all: the run ends when everything is scheduled. [`recheck()`] judges later.
     None,
 }
@@ -140,7 +146,7 @@ impl Options {
     fn check(&self) -> Result<(), Error> {
         let shape = &self.shape;
         let refuse = |why: &str| Err(Error::Settings(why.to_owned()));
-        if !(shape.rate.is_finite() && shape.rate > 0.0) {
+        if shape.rate.is_nan() || shape.rate <= 0.0 {
             return refuse("rate must be above 0");
         }
         if shape.count == 0 || u32::try_from(shape.count).is_err() {
@@ -209,14 +215,20 @@ async fn run_noted<L: Log>(
     if let Some(past) = &past {
         ledger.remembers(past.may_have_sent, &past.settled);
     }
-    let reader = match options.reading {
+    let mut reader = match options.reading {
         Reading::Live => {
             Some(start_reader(Arc::clone(&log), &options.topic, since, Arc::clone(&live)).await?)
         }
-        Reading::None => None,
+        Reading::After | Reading::None => None,
+    };
+    let ends = match options.reading {
+        Reading::After => ends(Arc::clone(&log), &options.topic).await?,
+        Reading::Live | Reading::None => Vec::new(),
     };
     let Begun { run, starts, part, start, at_ms } = Begun::now(&plan, options.shape.seed, past.as_ref())?;
-    live.begin(run, starts.clone(), at_ms, past.map(|past| past.delivered).unwrap_or_default());
+    // What is read later was visible before.
+    let reading_since_ms = if options.reading == Reading::After { i64::MAX } else { at_ms };
+    live.begin(run, starts.clone(), reading_since_ms, past.map(|past| past.delivered).unwrap_or_default());
     if let Some(notes) = &notes {
         let offsets = reader.as_ref().map(|reader| reader.starts().to_vec()).unwrap_or_default();
         notes.put(Note::Begins { run, start: part, offsets });
@@ -234,7 +246,7 @@ async fn run_noted<L: Log>(
         #[cfg(feature = "experiment")]
         database: options.database.clone(),
     };
-    let mut sending = Box::pin(doors::send(options.door, work, client, log));
+    let mut sending = Box::pin(doors::send(options.door, work, client, Arc::clone(&log)));
     let mut tick = tokio::time::interval(PROGRESS);
     let generated = loop {
         tokio::select! {
@@ -245,6 +257,10 @@ async fn run_noted<L: Log>(
     let (planned, due_from) = (plan.clone(), starts.clone());
     let last_due_ms =
         blocking(move || Ok((0..planned.len()).map(|n| planned.due_ms(n, due_from.of(n))).max())).await?;
+    if options.reading == Reading::After {
+        let since = Since::Offsets(ends.into());
+        reader = Some(start_reader(log, &options.topic, since, Arc::clone(&live)).await?);
+    }
     let give_up_ms = last_due_ms.unwrap_or(0).max(clock::now_ms()) + options.grace.as_millis() as i64;
     if let Some(reader) = &reader {
         while clock::now_ms() < give_up_ms && !reader.is_finished() && !live.has_all(&ledger) {
@@ -306,6 +322,18 @@ async fn start_reader<L: Log>(
     let topic = topic.to_owned();
     blocking(move || {
         Ok(TopicReader::start(log, &topic, since, Until::Stopped, move |received| live.take_in(received))?)
+    })
+    .await
+}
+
+/// Where each partition of a topic ends, for a reader that comes later.
+async fn ends<L: Log>(log: Arc<L>, topic: &str) -> Result<Vec<i64>, Error> {
+    let topic = topic.to_owned();
+    blocking(move || {
+        let reader = TopicReader::start(log, &topic, Since::End, Until::Stopped, |_| ControlFlow::Break(()))?;
+        let ends = reader.starts().to_vec();
+        reader.stop()?;
+        Ok(ends)
     })
     .await
 }

@@ -15,11 +15,14 @@
 //! of those once they were transmitted; rust-rdkafka does not pass it on).
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,7 +32,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Message as _, Timestamp,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode as Code},
-    producer::{BaseRecord, DeliveryResult, ProducerContext},
+    producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig},
 };
 use tokio::sync::Notify;
 
@@ -46,6 +49,11 @@ const LINGER_MS: &str = "1";
 const RECORD_OVERHEAD: usize = 256;
 /// A producer that died is not replaced more often.
 const REPLACE_PAUSE: Duration = Duration::from_secs(1);
+/// What is not acknowledged by then is given up, and its producer with all it has in flight: one that went on would
+/// append some of it twice (`Settings::patient_producer`).
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A record to append.
 #[derive(Clone, Debug)]
@@ -119,9 +127,11 @@ struct Inner {
     limits: Limits,
     flight: Arc<Flight>,
     /// For a call that is alone.
-    prompt: Slot,
+    prompt: Arc<Slot>,
     /// For calls among others.
-    gathering: Slot,
+    gathering: Arc<Slot>,
+    /// Ends with the last handle.
+    _watch: Watch,
 }
 
 impl std::fmt::Debug for Appender {
@@ -137,10 +147,12 @@ impl Appender {
     /// Checks the settings; does not wait for a broker.
     pub fn new(log: &Librdkafka, limits: Limits) -> Result<Self, log::Error> {
         let flight = Arc::new(Flight::default());
-        let slot =
-            |linger_ms: &str| Slot::new(librdkafka::producer_config(log, linger_ms), Arc::clone(&flight));
+        let slot = |linger_ms: &str| {
+            Slot::new(librdkafka::producer_config(log, linger_ms), Arc::clone(&flight)).map(Arc::new)
+        };
         let (prompt, gathering) = (slot("0")?, slot(LINGER_MS)?);
-        Ok(Self { inner: Arc::new(Inner { limits, flight, prompt, gathering }) })
+        let watch = Watch::start([Arc::clone(&prompt), Arc::clone(&gathering)])?;
+        Ok(Self { inner: Arc::new(Inner { limits, flight, prompt, gathering, _watch: watch }) })
     }
 
     /// Appends records; the future gives one result for each, in order, when all are
@@ -180,14 +192,14 @@ impl Appender {
     }
 
     fn hand_over(&self, records: &[Append], call: &Arc<Call>) {
-        let Inner { limits, flight, prompt, gathering } = &*self.inner;
+        let Inner { limits, flight, prompt, gathering, .. } = &*self.inner;
         let bytes: usize = records.iter().map(cost).sum();
         let others = match flight.take_off(records.len(), bytes, *limits) {
             Ok(others) => others,
             Err(TooMuch) => return (0..records.len()).for_each(|i| call.settle(i, Err(Error::Overloaded))),
         };
         let slot = if others == 0 { prompt } else { gathering };
-        let client = slot.current();
+        let client = slot.begins(call);
         for (index, append) in records.iter().enumerate() {
             let parcel = Box::new(Parcel { call: Arc::clone(call), index, bytes: cost(append) });
             // The C library cuts header names at a zero byte when they are read again.
@@ -300,8 +312,12 @@ impl Call {
         }
     }
 
+    fn is_settled(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
+    }
+
     async fn wait(&self) {
-        while self.open.load(Ordering::Acquire) > 0 {
+        while !self.is_settled() {
             self.done.notified().await;
         }
     }
@@ -368,16 +384,49 @@ struct Slot {
     flight: Arc<Flight>,
     current: RwLock<Arc<Client>>,
     replaced_at: Mutex<Option<Instant>>,
+    /// Calls that went to the current client, the oldest first; settled ones among them.
+    open: Mutex<VecDeque<(Instant, Arc<Call>)>>,
 }
 
 impl Slot {
     fn new(config: ClientConfig, flight: Arc<Flight>) -> Result<Self, log::Error> {
         let current = RwLock::new(Arc::new(Client::new(&config, Arc::clone(&flight))?));
-        Ok(Self { config, flight, current, replaced_at: Mutex::new(None) })
+        Ok(Self { config, flight, current, replaced_at: Mutex::new(None), open: Mutex::default() })
     }
 
     fn current(&self) -> Arc<Client> {
         Arc::clone(&self.current.read())
+    }
+
+    /// The client that this call's records go to.
+    fn begins(&self, call: &Arc<Call>) -> Arc<Client> {
+        let mut open = self.open.lock();
+        while open.front().is_some_and(|(_, earlier)| earlier.is_settled()) {
+            open.pop_front();
+        }
+        open.push_back((Instant::now(), Arc::clone(call)));
+        // Looked up with the list held: what is given up with a client is what it has.
+        self.current()
+    }
+
+    /// Gives the client up if a call waits for too long: all it has in flight is settled as unknown.
+    fn look(&self) {
+        let mut open = self.open.lock();
+        while open.front().is_some_and(|(_, call)| call.is_settled()) {
+            open.pop_front();
+        }
+        if open.front().is_none_or(|(began_at, _)| began_at.elapsed() < SETTLED_WITHIN) {
+            return;
+        }
+        let client = self.current();
+        self.replace(&client);
+        if !Arc::ptr_eq(&client, &self.current()) {
+            open.clear();
+            tracing::warn!(
+                "appends were not acknowledged within {SETTLED_WITHIN:?}: unknown whether they are there"
+            );
+            client.give_up();
+        }
     }
 
     /// Makes a new client in the place of `dead`, unless that happened just now.
@@ -389,7 +438,37 @@ impl Slot {
         *replaced_at = Some(Instant::now());
         match Client::new(&self.config, Arc::clone(&self.flight)) {
             Ok(client) => *self.current.write() = Arc::new(client),
-            Err(error) => tracing::error!(%error, "no new producer after a fatal error"),
+            Err(error) => tracing::error!(%error, "no new producer in the place of one that died"),
+        }
+    }
+}
+
+/// The thread that looks after a producer's slots.
+struct Watch {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Watch {
+    fn start(slots: [Arc<Slot>; 2]) -> Result<Self, log::Error> {
+        let (stop, stopped) = mpsc::channel();
+        let watch = move || {
+            while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                slots.iter().for_each(|slot| slot.look());
+            }
+        };
+        let thread = thread::Builder::new().name("append-watch".to_owned()).spawn(watch);
+        let thread = thread.map_err(|error| log::Error::Unavailable(format!("no thread: {error}")))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It ends at once; if it panicked there is nothing left to look at.
+            let _ = thread.join();
         }
     }
 }
@@ -414,6 +493,13 @@ impl Client {
             Some(client) => client.send(record),
             // Only while dropping.
             None => Err((KafkaError::Canceled, record)),
+        }
+    }
+
+    /// Settles all that is in flight, and sends none of it again.
+    fn give_up(&self) {
+        if let Some(client) = &self.0 {
+            client.purge(PurgeConfig::default().queue().inflight());
         }
     }
 }

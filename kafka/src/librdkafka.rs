@@ -18,16 +18,17 @@ mod reader;
 mod transactional;
 
 use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use rdkafka::{
     Offset as RdOffset, TopicPartitionList,
-    admin::ResourceSpecifier,
+    admin::{AdminClient, ResourceSpecifier},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
-    error::RDKafkaErrorCode as Code,
+    error::{KafkaResult, RDKafkaErrorCode as Code},
 };
 
 use self::{
@@ -40,6 +41,9 @@ use crate::log::{Error, Log, Offset, Position, TopicInfo, TopicPartition};
 
 /// For a question to a broker.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
+/// A client that had no answer for so long is made anew: now and then one does not find its way back to a broker
+/// that answers others (seen after everything had stood still: for minutes, `BrokerTransportFailure` each time).
+const SILENT_LIMIT: Duration = Duration::from_secs(15);
 /// Kafka's own default, assumed where settings may not be read.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
@@ -52,10 +56,10 @@ pub struct Librdkafka {
 struct Inner {
     settings: Arc<Settings>,
     /// read_committed: positions, stable ends, metadata.
-    asker: Client,
+    asker: Renewed<Client>,
     /// read_uncommitted: high watermarks, positions before pending commits.
-    end_asker: Lazy<Client>,
-    admin: Lazy<Admin>,
+    end_asker: Renewed<Client>,
+    admin: Renewed<Admin>,
 }
 
 impl std::fmt::Debug for Librdkafka {
@@ -67,9 +71,16 @@ impl std::fmt::Debug for Librdkafka {
 impl Librdkafka {
     /// Checks the settings; does not wait for a broker.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let asker = Client::new(&settings.asker(Isolation::Committed))?;
         let settings = Arc::new(settings);
-        Ok(Self { inner: Arc::new(Inner { settings, asker, end_asker: Lazy::new(), admin: Lazy::new() }) })
+        let asker = |isolation: Isolation| {
+            let settings = Arc::clone(&settings);
+            Renewed::new(move || Client::new(&settings.asker(isolation)))
+        };
+        let (asker, end_asker) = (asker(Isolation::Committed), asker(Isolation::Uncommitted));
+        asker.get()?;
+        let for_admin = Arc::clone(&settings);
+        let admin = Renewed::new(move || Admin::new(&for_admin));
+        Ok(Self { inner: Arc::new(Inner { settings, asker, end_asker, admin }) })
     }
 
     /// What it was made from.
@@ -77,26 +88,22 @@ impl Librdkafka {
         &self.inner.settings
     }
 
-    pub(crate) fn admin(&self) -> Result<&Admin, Error> {
-        self.inner.admin.get_or_make(|| Admin::new(&self.inner.settings))
+    /// Asks something of the admin client and waits for the answer.
+    pub(crate) fn administer<T, F: Future<Output = KafkaResult<T>>>(
+        &self,
+        question: impl FnOnce(&AdminClient<DefaultClientContext>) -> F,
+    ) -> Result<T, Error> {
+        self.inner.admin.ask(|admin| Admin::wait(question(admin.client()?)))
     }
 
     /// Asks something of the read_committed client.
-    fn ask<T>(
-        &self,
-        question: impl FnOnce(&BaseConsumer<Logging>) -> Result<T, rdkafka::error::KafkaError>,
-    ) -> Result<T, Error> {
+    fn ask<T>(&self, question: impl FnOnce(&BaseConsumer<Logging>) -> KafkaResult<T>) -> Result<T, Error> {
         ask(&self.inner.asker, question)
-    }
-
-    fn end_asker(&self) -> Result<&Client, Error> {
-        let make = || Client::new(&self.inner.settings.asker(Isolation::Uncommitted));
-        self.inner.end_asker.get_or_make(make)
     }
 
     fn positions(
         &self,
-        client: &Client,
+        client: &Renewed<Client>,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<Position>>, Error> {
         if partitions.is_empty() {
@@ -111,7 +118,7 @@ impl Librdkafka {
 
     fn list_offsets(
         &self,
-        client: &Client,
+        client: &Renewed<Client>,
         partitions: &[TopicPartition],
         which: RdOffset,
     ) -> Result<Vec<Option<i64>>, Error> {
@@ -132,7 +139,7 @@ impl Librdkafka {
 
     fn list_offsets_once(
         &self,
-        client: &Client,
+        client: &Renewed<Client>,
         partitions: &[TopicPartition],
         which: RdOffset,
     ) -> Result<Vec<Option<i64>>, Error> {
@@ -144,9 +151,8 @@ impl Librdkafka {
     }
 
     fn max_message_bytes(&self, topic: &str) -> Result<usize, Error> {
-        let answer = Admin::wait(
-            self.admin()?.client()?.describe_configs(&[ResourceSpecifier::Topic(topic)], &Admin::options()),
-        )?;
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let answer = self.administer(|admin| admin.describe_configs(&asked, &Admin::options()))?;
         let described = match answer.into_iter().next() {
             Some(Ok(described)) => described,
             Some(Err(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) | None => {
@@ -162,7 +168,7 @@ impl Librdkafka {
 
 /// For `append`: an idempotent producer's settings.
 pub(crate) fn producer_config(log: &Librdkafka, linger_ms: &str) -> rdkafka::ClientConfig {
-    log.inner.settings.producer(linger_ms)
+    log.inner.settings.patient_producer(linger_ms)
 }
 
 pub(crate) use self::{
@@ -190,13 +196,15 @@ pub(crate) fn error_of(code: Code, about: &str) -> Error {
 /// Asks, then serves what has queued up on the client: nobody else polls it, and log
 /// lines and errors would pile up there.
 fn ask<T>(
-    client: &Client,
-    question: impl FnOnce(&BaseConsumer<Logging>) -> Result<T, rdkafka::error::KafkaError>,
+    client: &Renewed<Client>,
+    question: impl FnOnce(&BaseConsumer<Logging>) -> KafkaResult<T>,
 ) -> Result<T, Error> {
-    let client = client.get()?;
-    let answer = question(client).map_err(|error| failure::error(&error));
-    while client.poll(Duration::ZERO).is_some() {}
-    answer
+    client.ask(|client| {
+        let client = client.get()?;
+        let answer = question(client).map_err(|error| failure::error(&error));
+        while client.poll(Duration::ZERO).is_some() {}
+        answer
+    })
 }
 
 fn known(offset: RdOffset) -> Option<i64> {
@@ -216,7 +224,7 @@ impl Log for Librdkafka {
     }
 
     fn transactional(&self, transactional_id: &str) -> Result<Transactional, Error> {
-        let group = self.inner.asker.get()?.group_metadata();
+        let group = self.inner.asker.get()?.get()?.group_metadata();
         let group = group.ok_or_else(|| Error::Refused("no consumer group".to_owned()))?;
         Transactional::new(&self.inner.settings, transactional_id, group)
     }
@@ -235,7 +243,7 @@ impl Log for Librdkafka {
     ) -> Result<Vec<Option<Position>>, Error> {
         // librdkafka asks all over again as long as one partition has a pending commit, which with busy lanes took
         // seconds; a read_uncommitted client takes what there is.
-        self.positions(self.end_asker()?, partitions)
+        self.positions(&self.inner.end_asker, partitions)
     }
 
     fn offsets(&self, partitions: &[TopicPartition], which: Offset) -> Result<Vec<i64>, Error> {
@@ -246,7 +254,7 @@ impl Log for Librdkafka {
         let found = match which {
             Offset::Start => self.list_offsets(asker, partitions, RdOffset::Beginning)?,
             Offset::StableEnd => self.list_offsets(asker, partitions, RdOffset::End)?,
-            Offset::End => self.list_offsets(self.end_asker()?, partitions, RdOffset::End)?,
+            Offset::End => self.list_offsets(&self.inner.end_asker, partitions, RdOffset::End)?,
             Offset::At(ms) => {
                 let found = self.list_offsets(asker, partitions, RdOffset::Offset(ms.max(0)))?;
                 // None so late: the end.
@@ -293,26 +301,48 @@ impl Log for Librdkafka {
     }
 }
 
-/// A client made when it is first needed, tried again when that failed.
-struct Lazy<T> {
-    made: OnceLock<T>,
-    making: Mutex<()>,
+/// A client made when it is first needed, and made anew when it has been of no use for [`SILENT_LIMIT`].
+struct Renewed<T> {
+    make: Box<dyn Fn() -> Result<T, Error> + Send + Sync>,
+    state: Mutex<Made<T>>,
 }
 
-impl<T> Lazy<T> {
-    fn new() -> Self {
-        Self { made: OnceLock::new(), making: Mutex::new(()) }
+struct Made<T> {
+    client: Option<Arc<T>>,
+    /// Since when no question was answered.
+    silent_since: Option<Instant>,
+}
+
+impl<T> Renewed<T> {
+    fn new(make: impl Fn() -> Result<T, Error> + Send + Sync + 'static) -> Self {
+        Self { make: Box::new(make), state: Mutex::new(Made { client: None, silent_since: None }) }
     }
 
-    fn get_or_make(&self, make: impl FnOnce() -> Result<T, Error>) -> Result<&T, Error> {
-        if let Some(made) = self.made.get() {
-            return Ok(made);
+    fn get(&self) -> Result<Arc<T>, Error> {
+        let mut state = self.state.lock();
+        if let Some(client) = &state.client {
+            return Ok(Arc::clone(client));
         }
-        let _making = self.making.lock();
-        if let Some(made) = self.made.get() {
-            return Ok(made);
+        let client = Arc::new((self.make)()?);
+        state.client = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// A question, and what its answer says of the client.
+    fn ask<A>(&self, question: impl FnOnce(&T) -> Result<A, Error>) -> Result<A, Error> {
+        let answer = question(&*self.get()?);
+        self.note(matches!(answer, Err(Error::Unavailable(_))));
+        answer
+    }
+
+    fn note(&self, silent: bool) {
+        let mut state = self.state.lock();
+        if !silent {
+            state.silent_since = None;
+        } else if state.silent_since.get_or_insert_with(Instant::now).elapsed() >= SILENT_LIMIT {
+            tracing::info!("a Kafka client that had no answer for long is made anew");
+            // Whoever asks just now still has it.
+            *state = Made { client: None, silent_since: None };
         }
-        let made = make()?;
-        Ok(self.made.get_or_init(|| made))
     }
 }

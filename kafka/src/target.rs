@@ -36,7 +36,7 @@ pub fn create(
     }
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
     let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
-    let answers = Admin::wait(log.admin()?.client()?.create_topics([&topic], &Admin::options()))?;
+    let answers = log.administer(|admin| admin.create_topics([&topic], &Admin::options()))?;
     let made = match answers.into_iter().next() {
         Some(Ok(_)) => true,
         Some(Err((_, Code::TopicAlreadyExists))) => false,

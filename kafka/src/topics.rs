@@ -171,7 +171,7 @@ pub fn delete_records(log: &Librdkafka, before: &[(TopicPartition, i64)]) -> Res
     }
     let list =
         crate::librdkafka::offsets_list(before.iter().map(|(at, offset)| (at, RdOffset::Offset(*offset))))?;
-    let answer = Admin::wait(log.admin()?.client()?.delete_records(&list, &Admin::options()))?;
+    let answer = log.administer(|admin| admin.delete_records(&list, &Admin::options()))?;
     let partitions: Vec<TopicPartition> = before.iter().map(|(at, _)| at.clone()).collect();
     crate::librdkafka::check_each(&answer, &partitions)
 }
@@ -199,7 +199,7 @@ fn create(log: &Librdkafka, specs: &[&Spec], replication: u16) -> Result<Vec<Str
             spec.settings.iter().fold(topic, |topic, setting| topic.set(setting.name, &setting.value))
         })
         .collect();
-    let answers = Admin::wait(log.admin()?.client()?.create_topics(&topics, &Admin::options()))?;
+    let answers = log.administer(|admin| admin.create_topics(&topics, &Admin::options()))?;
     let mut created = Vec::new();
     for answer in answers {
         match answer {
@@ -288,7 +288,7 @@ fn topic_settings(
         return Ok(HashMap::new());
     }
     let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-    let answers = Admin::wait(log.admin()?.client()?.describe_configs(&asked, &Admin::options()))?;
+    let answers = log.administer(|admin| admin.describe_configs(&asked, &Admin::options()))?;
     // Answers come in the order of the questions.
     names
         .into_iter()
@@ -339,8 +339,7 @@ fn intake_warnings(spec: &Spec, found: &ConfigResource) -> Vec<Warning> {
 fn broker_warnings(log: &Librdkafka, brokers: &[i32]) -> Vec<Warning> {
     let read = || {
         let asked = [ResourceSpecifier::Broker(*brokers.first()?)];
-        let client = log.admin().ok()?.client().ok()?;
-        let answers = Admin::wait(client.describe_configs(&asked, &Admin::options())).ok()?;
+        let answers = log.administer(|admin| admin.describe_configs(&asked, &Admin::options())).ok()?;
         answers.into_iter().next()?.ok()
     };
     let Some(settings) = read() else { return Vec::new() };

@@ -29,7 +29,7 @@ pub use self::{
 pub const FORMAT: u64 = 1;
 
 /// One run of one system.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// What was done: `steady`, `burst`, `seed-experiment`, … Runs of one scenario are compared.
     pub scenario: String,
@@ -60,6 +60,9 @@ pub struct Run {
     /// afterwards only.
     #[serde(default)]
     pub visible: Option<Lateness>,
+    /// From a message's sending to its acknowledgement.
+    #[serde(default)]
+    pub acknowledged: Option<Summary>,
     /// By seconds of the run; a second that is absent had none of the three.
     #[serde(default)]
     pub throughput: Vec<Throughput>,
@@ -114,7 +117,8 @@ pub struct Plan {
     pub seed: u64,
     /// Messages.
     pub count: u64,
-    /// Messages a second while they are sent.
+    /// Messages a second while they are sent; infinite (`null`) if each was sent as soon as it was taken.
+    #[serde(with = "infinite")]
     pub rate_per_s: f64,
     /// Bytes of each value.
     pub size_bytes: u64,
@@ -175,6 +179,9 @@ pub struct Rates {
     /// Messages, from the first delivered to the last.
     #[serde(default)]
     pub delivered_per_s: Option<f64>,
+    /// Messages, from the run's start to the last delivered.
+    #[serde(default)]
+    pub sustained_per_s: Option<f64>,
 }
 
 /// Messages in one second.
@@ -206,13 +213,16 @@ pub struct Job {
     pub moved: u64,
 }
 
-/// What Kafka did from the run's start to its end, all brokers together.
+/// What Kafka did from the run's start to its end, all brokers together; what nobody counted is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
     /// Into its logs, batch headers, markers and its own topics included; each replica counts.
-    pub written_bytes: u64,
-    pub produce_requests: u64,
-    pub fetch_requests: u64,
+    #[serde(default)]
+    pub written_bytes: Option<u64>,
+    #[serde(default)]
+    pub produce_requests: Option<u64>,
+    #[serde(default)]
+    pub fetch_requests: Option<u64>,
     /// Of the records as users get them (key, value, all headers), once each: what
     /// `written_bytes` is compared with.
     #[serde(default)]

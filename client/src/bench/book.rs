@@ -214,8 +214,9 @@ fn read_plan(connection: &Connection) -> Result<(Shape, String), Error> {
             count: row.get::<_, i64>(1)?.cast_unsigned(),
             rate: row.get(2)?,
             delays_ms,
-            // Only names that are written here are read.
-            due: row.get::<_, String>(5)?.parse().unwrap_or_default(),
+            due: row.get::<_, String>(5)?.parse().map_err(|why: &str| {
+                rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, why.into())
+            })?,
             size: usize::try_from(row.get::<_, i64>(6)?).unwrap_or(0),
             keys: row.get(7)?,
             headers: row.get(8)?,

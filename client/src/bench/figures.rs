@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ksched_report::run::{Hops, Lateness, Second, Summary, Throughput, compact};
 
-use crate::verify::{Acceptance, Lateness as Histogram, Observed, Planned};
+use super::live::Seen;
+use crate::verify::{Acceptance, Lateness as Histogram, Planned};
 
 /// Figures of one run, ready for its file.
 #[derive(Clone, Debug, Default)]
@@ -13,30 +14,32 @@ pub struct Figures {
     pub append: Option<Lateness>,
     /// By the reader's; none if it read afterwards.
     pub visible: Option<Lateness>,
+    /// From sending to acknowledgement.
+    pub acknowledged: Option<Summary>,
     pub throughput: Vec<Throughput>,
     /// Promotions, as the delivered records tell.
     pub hops: Option<Vec<Hops>>,
+    /// Key, value and headers of all records that were read.
+    pub record_bytes: u64,
+    /// Messages delivered a second, from the run's start to the last one's append.
+    pub sustained_per_s: f64,
 }
 
 impl Figures {
-    /// Of a run that started at `start_ms`; `records` in the order of their arrival, of which the
+    /// Of a run that started at `start_ms`; records in the order of their arrival, of which the
     /// first of each message counts.
-    pub(super) fn of(
-        planned: &[Planned],
-        records: &[Observed],
-        hops: &BTreeMap<u32, u64>,
-        start_ms: i64,
-    ) -> Self {
+    pub(super) fn of(planned: &[Planned], read: &Seen, start_ms: i64) -> Self {
         let second =
             |at_ms: i64| u32::try_from(at_ms.saturating_sub(start_ms).max(0) / 1000).unwrap_or(u32::MAX);
         let mut seen = vec![false; planned.len()];
-        let (mut append, mut visible) = (Late::default(), Late::default());
+        let (mut append, mut visible, mut answered) = (Late::default(), Late::default(), Late::default());
+        let (mut delivered, mut last_ms) = (0_u64, start_ms);
         let mut throughput: BTreeMap<u32, Throughput> = BTreeMap::new();
         let mut at = |at_us: i64, add: fn(&mut Throughput)| {
             let second = second(at_us / 1000);
             add(throughput.entry(second).or_insert(Throughput { second, ..Throughput::default() }));
         };
-        for record in records {
+        for record in &read.records {
             let place = record.number.and_then(|number| usize::try_from(number).ok());
             let Some((message, seen)) = place.and_then(|n| planned.get(n).zip(seen.get_mut(n))) else {
                 continue;
@@ -44,6 +47,7 @@ impl Figures {
             if std::mem::replace(seen, true) {
                 continue;
             }
+            (delivered, last_ms) = (delivered + 1, last_ms.max(record.append_ms));
             let due = second(message.due_ms);
             append.add(due, record.append_ms.saturating_sub(message.due_ms).saturating_mul(1000));
             let received_at_us = record.received_at_us.unwrap_or(record.append_ms.saturating_mul(1000));
@@ -59,15 +63,19 @@ impl Figures {
             }
             if let Acceptance::Acknowledged { at_us } = message.acceptance {
                 at(at_us, |second| second.acknowledged += 1);
+                answered.add(second(at_us / 1000), at_us.saturating_sub(message.sent_at_us));
                 undelivered += u64::from(!seen);
             }
         }
         Self {
             append: append.told(undelivered),
             visible: visible.told(undelivered),
+            acknowledged: answered.told(0).map(|answered| answered.summary),
             throughput: throughput.into_values().collect(),
-            hops: (!hops.is_empty())
-                .then(|| hops.iter().map(|(&hops, &count)| Hops { hops, count }).collect()),
+            hops: (!read.hops.is_empty())
+                .then(|| read.hops.iter().map(|(&hops, &count)| Hops { hops, count }).collect()),
+            record_bytes: read.bytes,
+            sustained_per_s: delivered as f64 * 1e3 / (last_ms - start_ms).max(1_000) as f64,
         }
     }
 }
@@ -119,6 +127,7 @@ impl Late {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::Observed;
 
     #[test]
     fn each_message_counts_once_in_the_second_of_its_due_time() {
@@ -141,7 +150,9 @@ mod tests {
         };
         // The third is never delivered, the second twice.
         let records = [record(0, 2_000), record(1, 4_000), record(1, 9_000_000), record(3, -1_000)];
-        let figures = Figures::of(&planned, &records, &BTreeMap::from([(2, 3)]), 10_000);
+        let seen =
+            Seen { records: records.into(), hops: BTreeMap::from([(2, 3)]), bytes: 7, ..Seen::default() };
+        let figures = Figures::of(&planned, &seen, 10_000);
         let visible = figures.visible.expect("something was read");
         let seconds: Vec<_> = visible.series.iter().map(|s| (s.second, s.count, s.max_ms)).collect();
         assert_eq!(seconds, [(0, 1, 2.0), (1, 1, 4.0), (3, 1, 0.0)]);
@@ -151,5 +162,8 @@ mod tests {
         let first = figures.throughput.first().expect("a first second");
         assert_eq!((first.sent, first.acknowledged, first.delivered), (4, 4, 1));
         assert_eq!(figures.hops, Some(vec![Hops { hops: 2, count: 3 }]));
+        assert!(figures.acknowledged.is_some_and(|a| a.p50_ms > 0.9 && a.max_ms < 1.1), "a millisecond each");
+        // The last came 3.5 s after the start.
+        assert_eq!((figures.record_bytes, figures.sustained_per_s), (7, 3.0 / 3.5));
     }
 }

@@ -49,7 +49,9 @@ pub(super) struct Seen {
     pub(super) foreign: u64,
     /// Records by how often they were promoted, where they tell.
     pub(super) hops: BTreeMap<u32, u64>,
-    /// Seconds between the first and the last record received.
+    /// Key, value and headers of all records.
+    pub(super) bytes: u64,
+    /// Seconds between the first and the last record received, or appended if they were read afterwards.
     pub(super) span_s: f64,
 }
 
@@ -123,7 +125,9 @@ impl Live {
         if let Some(notes) = &self.notes {
             notes.put(Note::Delivered(observed));
         }
+        let bytes = size(&received.record.content);
         let mut seen = self.seen.lock();
+        seen.bytes += bytes;
         if let Some(hops) = hops(&received.record.content) {
             *seen.hops.entry(hops).or_default() += 1;
         }
@@ -170,11 +174,19 @@ impl Live {
     /// All that was read, once.
     pub(super) fn take(&self) -> Seen {
         let mut seen = std::mem::take(&mut *self.seen.lock());
-        let at_us = |record: Option<&Observed>| record.and_then(|r| r.received_at_us).unwrap_or(0);
-        let span_us = at_us(seen.records.last()) - at_us(seen.records.first());
-        seen.span_s = span_us as f64 / 1e6;
+        let at_us = |r: &Observed| r.received_at_us.unwrap_or(r.append_ms.saturating_mul(1000));
+        let (first, last) = (seen.records.iter().map(at_us).min(), seen.records.iter().map(at_us).max());
+        seen.span_s = last.zip(first).map_or(0.0, |(last, first)| (last - first) as f64 / 1e6);
         seen
     }
+}
+
+/// What a user gets of it.
+fn size(content: &Content) -> u64 {
+    let Content { key, value, headers } = content;
+    let values = headers.iter().filter_map(|header| header.value.as_ref());
+    let names: usize = headers.iter().map(|header| header.name.len()).sum();
+    (names + [key, value].into_iter().flatten().chain(values).map(|bytes| bytes.len()).sum::<usize>()) as u64
 }
 
 /// What a delivered record says of its way, if it is to say it.

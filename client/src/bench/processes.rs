@@ -38,18 +38,19 @@ impl Sampler {
         let watch = move || {
             let start = Instant::now();
             let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-            loop {
+            let mut look_at_all = || {
                 for watched in who() {
                     if let Some(look) = Look::at(watched.pid) {
                         let row = rows.entry(watched.name).or_insert_with(|| Row::new(watched.role));
                         row.add(start.elapsed().as_secs_f64(), watched.pid, look);
                     }
                 }
-                match stopped.recv_timeout(EACH) {
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-                }
+            };
+            look_at_all();
+            while stopped.recv_timeout(EACH) == Err(RecvTimeoutError::Timeout) {
+                look_at_all();
             }
+            look_at_all();
             rows.into_iter().map(|(name, row)| row.told(name)).collect()
         };
         Ok(Self { stop, thread: thread::Builder::new().name("processes".to_owned()).spawn(watch)? })

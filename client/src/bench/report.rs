@@ -116,7 +116,7 @@ impl Report {
             let percent = generated.behind() * 100.0;
             report.problems.push(format!("generator {percent:.1} % behind its plan"));
         }
-        report.figures = Figures::of(planned, &seen.records, &seen.hops, run.start_ms);
+        report.figures = Figures::of(planned, seen, run.start_ms);
         report.valid = report.problems.is_empty();
         report.first_error = first_error;
         report

@@ -13,12 +13,10 @@ use ksched_client::{
     kafka,
 };
 
-use ksched_report::Run;
-
 #[cfg(feature = "experiment")]
 use crate::baseline::{ComparedArguments, Process};
 use crate::{
-    cluster_run::{ClusterArguments, Steering, complete, run_of},
+    cluster_run::{About, ClusterArguments, Steering, run_of},
     connection::{KafkaArguments, ServerArguments, patiently},
     floors,
     output::{self, Failure, Format},
@@ -45,8 +43,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "30s", value_parser = span)]
     grace: Duration,
     /// Only schedules: `verify` judges later.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "read_after")]
     no_read: bool,
+    /// Reads what was delivered when everything is scheduled, so that reading takes nothing from what is measured.
+    #[arg(long)]
+    read_after: bool,
     /// Keeps a ledger in this SQLite file, so that the run can be interrupted, continued and looked at.
     #[cfg(feature = "experiment")]
     #[arg(long, value_name = "FILE")]
@@ -93,10 +94,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         door,
         topic: arguments.plan.topic.clone(),
         intake_topic,
-        reading: if arguments.no_read || arguments.plan.scenario == Some(Scenario::FarAhead) {
-            Reading::None
-        } else {
-            Reading::Live
+        reading: match arguments.plan.scenario {
+            _ if arguments.read_after => Reading::After,
+            _ if arguments.no_read => Reading::None,
+            Some(Scenario::FarAhead) => Reading::None,
+            _ => Reading::Live,
         },
         grace: arguments.grace,
         bounds: arguments.plan.bounds(),
@@ -131,7 +133,22 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let system = arguments.around.system_name.clone().unwrap_or(system);
     let scenario = arguments.plan.scenario;
     let floors = arguments.around.floors.as_deref().map_or(Ok(Vec::new()), floors::read)?;
-    let run = run_of(&options, scenario, system, arguments.partitions, None);
+    #[cfg(feature = "experiment")]
+    let version = match &options.database {
+        Some(database) => Some(format!("{} {}", database.dialect().name(), database.version().await?)),
+        None => None,
+    };
+    #[cfg(not(feature = "experiment"))]
+    let version = None;
+    let about = About {
+        scenario,
+        system,
+        shape: options.shape.clone(),
+        door,
+        topic: options.topic.clone(),
+        partitions: arguments.partitions,
+        database: version,
+    };
     let mut steering = Steering::begin(&arguments.around, scenario, database, polled_by)?;
     let mut watcher = Watcher::new(options.shape.count);
     let shown = |progress: &Progress| {
@@ -146,14 +163,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     #[cfg(not(feature = "experiment"))]
     let report = Box::pin(bench::run(options, client, log, shown)).await;
     watcher.finish();
-    let processes = steering.end();
+    let used = steering.end();
     #[cfg(feature = "experiment")]
     if let Some(pollers) = pollers {
         pollers.stop().await;
     }
     let report = report?;
     if let Some(file) = &arguments.around.run_file {
-        Run { floors, ..complete(run, &report, processes) }.write(file)?;
+        run_of(about, &report, used, floors).write(file)?;
         output::note(&format!("written: {}", file.display()));
     }
     conclude(&report, arguments.output)

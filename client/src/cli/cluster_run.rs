@@ -3,13 +3,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use clap::Args;
 use ksched_client::bench::{
-    Options, Progress, Report,
+    Door, Progress, Report, Shape,
     processes::{Sampler, Watched},
 };
 use ksched_local::{
@@ -49,6 +49,18 @@ pub(crate) struct Steering {
     scenario: Option<Scenario>,
     sampler: Option<Sampler>,
     stage: Stage,
+    /// What is under way in the cluster.
+    orders: Vec<JoinHandle<()>>,
+    /// Bytes of Kafka's logs when the run began.
+    written_before: u64,
+}
+
+/// What a run took.
+#[derive(Debug)]
+pub(crate) struct Used {
+    processes: Vec<run::Process>,
+    /// By Kafka into its logs, if it can be seen from here.
+    written_bytes: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +94,8 @@ impl Steering {
         let (watched_dir, database) = (dir.clone(), database.map(str::to_owned));
         let who = move || watched(watched_dir.as_deref(), database.as_deref(), pollers);
         let sampler = around.run_file.is_some().then(|| Sampler::start(who)).transpose()?;
-        Ok(Self { dir, scenario, sampler, stage })
+        let written_before = dir.as_deref().map_or(0, kafka_bytes);
+        Ok(Self { dir, scenario, sampler, stage, orders: Vec::new(), written_before })
     }
 
     /// Told how far the run is.
@@ -92,29 +105,34 @@ impl Steering {
         match (self.scenario, self.stage) {
             (Some(Scenario::Backlog), Stage::Without) if settled >= progress.planned => {
                 self.stage = Stage::Done;
-                restart(dir, |_| true);
+                self.orders.push(restart(dir, |_| true));
             }
             (Some(Scenario::Failover), Stage::Before) if progress.elapsed >= KILLED_AFTER => {
                 self.stage = Stage::Without;
-                thread::spawn(move || {
+                self.orders.push(thread::spawn(move || {
                     let first = workers(&dir).ok().and_then(|names| names.into_iter().next());
                     let killed = first.map(|name| control::ask(&dir, &Request::Kill { name }));
                     if !matches!(killed, Some(Ok(()))) {
                         output::note("no worker was killed");
                     }
-                });
+                }));
             }
             (Some(Scenario::Failover), Stage::Without) if progress.elapsed >= BACK_AFTER => {
                 self.stage = Stage::Done;
-                restart(dir, |name| name == "worker-1");
+                self.orders.push(restart(dir, |name| name == "worker-1"));
             }
             _ => {}
         }
     }
 
-    /// What the processes used.
-    pub(crate) fn end(self) -> Vec<run::Process> {
-        self.sampler.map(Sampler::stop).unwrap_or_default()
+    /// Waits for what is under way; what the run took.
+    pub(crate) fn end(self) -> Used {
+        for order in self.orders {
+            // Whoever died has said why.
+            let _ = order.join();
+        }
+        let written = self.dir.as_deref().map(|dir| kafka_bytes(dir).saturating_sub(self.written_before));
+        Used { processes: self.sampler.map(Sampler::stop).unwrap_or_default(), written_bytes: written }
     }
 }
 
@@ -123,14 +141,21 @@ fn workers(dir: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// In the background: the run goes on meanwhile.
-fn restart(dir: PathBuf, wanted: impl Fn(&str) -> bool + Send + 'static) {
+fn restart(dir: PathBuf, wanted: impl Fn(&str) -> bool + Send + 'static) -> JoinHandle<()> {
     thread::spawn(move || {
         for name in workers(&dir).unwrap_or_default().into_iter().filter(|name| wanted(name)) {
             if let Err(error) = control::ask(&dir, &Request::Restart { name }) {
                 output::note(&format!("a worker was not started again: {error}"));
             }
         }
-    });
+    })
+}
+
+/// Of every node's partitions.
+fn kafka_bytes(dir: &Path) -> u64 {
+    let nodes = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_node = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("kafka-");
+    nodes.filter(is_node).map(|node| bytes_under(&node.path())).sum()
 }
 
 /// Of the cluster only those that the measured system needs: what else runs there idles.
@@ -161,29 +186,44 @@ fn role(name: &str) -> Role {
     }
 }
 
-/// Makes the run's file of what is known before a run; the rest comes with its report.
-pub(crate) fn run_of(
-    options: &Options,
-    scenario: Option<Scenario>,
-    system: String,
-    partitions: i32,
-    database: Option<String>,
-) -> Run {
-    let shape = &options.shape;
+/// What was run, for its file.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) scenario: Option<Scenario>,
+    pub(crate) system: String,
+    pub(crate) shape: Shape,
+    pub(crate) door: Door,
+    pub(crate) topic: String,
+    pub(crate) partitions: i32,
+    /// Name and version of the one that was measured.
+    pub(crate) database: Option<String>,
+}
+
+/// The run's file, of what was run and what came of it.
+pub(crate) fn run_of(about: About, report: &Report, used: Used, floors: Vec<run::Floor>) -> Run {
+    let (shape, v) = (about.shape, report.verification());
     let configuration = [
         ("bench.keys", shape.keys.to_string()),
         ("bench.headers", shape.headers.to_string()),
         ("bench.due", shape.due.name().to_owned()),
-        ("bench.partitions", partitions.to_string()),
-        ("bench.topic", options.topic.clone()),
+        ("bench.partitions", about.partitions.to_string()),
+        ("bench.topic", about.topic),
     ];
+    let generator = report.generator.map(|g| run::Generator {
+        planned_s: g.planned_s,
+        took_s: g.took_s,
+        worst_lag_ms: g.worst_lag_ms,
+        on_plan: g.is_on_plan(),
+    });
+    let known = |rate: f64| (rate.is_finite() && rate > 0.0).then_some(rate);
+    let figures = report.figures.clone();
     Run {
-        scenario: scenario.map_or_else(|| "custom".to_owned(), Scenario::name),
-        system,
-        started_at: String::new(),
+        scenario: about.scenario.map_or_else(|| "custom".to_owned(), Scenario::name),
+        system: about.system,
+        started_at: report.started_at(),
         versions: run::Versions {
             ksched: env!("CARGO_PKG_VERSION").to_owned(),
-            database,
+            database: about.database,
             ..run::Versions::default()
         },
         machine: machine(),
@@ -195,59 +235,58 @@ pub(crate) fn run_of(
             size_bytes: shape.size as u64,
             delay_min_ms: *shape.delays_ms.start(),
             delay_max_ms: *shape.delays_ms.end(),
-            door: Some(options.door.name().to_owned()),
+            door: Some(about.door.name().to_owned()),
         },
-        generator: run::Generator::default(),
-        valid: false,
-        problems: Vec::new(),
-        counts: run::Counts::default(),
-        rates: run::Rates::default(),
-        append: None,
-        visible: None,
-        throughput: Vec::new(),
-        hops: None,
+        generator: generator.unwrap_or_default(),
+        valid: report.valid,
+        problems: report.problems.clone(),
+        counts: run::Counts {
+            planned: v.planned,
+            acknowledged: v.acknowledged,
+            refused: report.refused,
+            unknown: v.unknown,
+            delivered: v.delivered,
+            lost: v.lost,
+            doubled: v.doubled,
+            early: v.early,
+            late_beyond_bound: v.late_beyond_bound,
+            corrupted: v.corrupted,
+            invented: v.invented,
+            reordered: v.reordered,
+        },
+        rates: run::Rates {
+            acknowledged_per_s: known(report.accepted_per_s),
+            delivered_per_s: known(report.rate_per_s),
+            sustained_per_s: known(figures.sustained_per_s),
+        },
+        append: figures.append,
+        visible: figures.visible,
+        acknowledged: figures.acknowledged,
+        throughput: figures.throughput,
+        hops: figures.hops,
         jobs: None,
-        processes: Vec::new(),
-        broker: None,
-        floors: Vec::new(),
+        processes: used.processes,
+        broker: used.written_bytes.map(|bytes| run::Broker {
+            written_bytes: Some(bytes),
+            record_bytes: Some(figures.record_bytes).filter(|bytes| *bytes > 0),
+            ..run::Broker::default()
+        }),
+        floors,
     }
 }
 
-/// Completes a run with what came of it.
-pub(crate) fn complete(mut run: Run, report: &Report, processes: Vec<run::Process>) -> Run {
-    let v = report.verification();
-    run.started_at = report.started_at();
-    run.generator = report.generator.map_or_else(run::Generator::default, |g| run::Generator {
-        planned_s: g.planned_s,
-        took_s: g.took_s,
-        worst_lag_ms: g.worst_lag_ms,
-        on_plan: g.is_on_plan(),
-    });
-    (run.valid, run.problems) = (report.valid, report.problems.clone());
-    run.counts = run::Counts {
-        planned: v.planned,
-        acknowledged: v.acknowledged,
-        refused: report.refused,
-        unknown: v.unknown,
-        delivered: v.delivered,
-        lost: v.lost,
-        doubled: v.doubled,
-        early: v.early,
-        late_beyond_bound: v.late_beyond_bound,
-        corrupted: v.corrupted,
-        invented: v.invented,
-        reordered: v.reordered,
+/// What all files in a folder hold.
+fn bytes_under(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    // Files go while they are counted: those are none of what was written.
+    let size = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => bytes_under(&entry.path()),
+        Ok(_) if entry.path().extension().is_some_and(|e| e == "log") => {
+            entry.metadata().map_or(0, |m| m.len())
+        }
+        _ => 0,
     };
-    let known = |rate: f64| (rate.is_finite() && rate > 0.0).then_some(rate);
-    run.rates = run::Rates {
-        acknowledged_per_s: known(report.accepted_per_s),
-        delivered_per_s: known(report.rate_per_s),
-    };
-    let figures = report.figures.clone();
-    (run.append, run.visible) = (figures.append, figures.visible);
-    (run.throughput, run.hops) = (figures.throughput, figures.hops);
-    run.processes = processes;
-    run
+    entries.map(size).sum()
 }
 
 fn machine() -> run::Machine {

@@ -70,8 +70,8 @@ pub(crate) struct PlanArguments {
     /// A plan by its name; other options change it.
     #[arg(long, value_enum)]
     pub(crate) scenario: Option<Scenario>,
-    /// Messages a second [default: 1000].
-    #[arg(long, allow_negative_numbers = true)]
+    /// Messages a second; max: each as soon as it is taken [default: 1000].
+    #[arg(long, allow_negative_numbers = true, value_parser = rate)]
     rate: Option<f64>,
     /// Messages in all.
     #[arg(long, conflicts_with = "duration", allow_negative_numbers = true, value_parser = count)]
@@ -109,8 +109,11 @@ impl PlanArguments {
     pub(crate) fn shape(&self, seed: u64) -> Result<Shape, Failure> {
         let defaults = Scenario::defaults(self.scenario);
         let rate = self.rate.unwrap_or(defaults.rate);
-        if !(rate.is_finite() && rate > 0.0) {
+        if rate.is_nan() || rate <= 0.0 {
             return Err(Failure::Refused("--rate must be above 0".to_owned()));
+        }
+        if rate.is_infinite() && self.count.is_none() {
+            return Err(Failure::Refused("--rate max wants a --count".to_owned()));
         }
         let seconds = self.duration.map_or(defaults.seconds, |duration| duration.as_secs_f64());
         Ok(Shape {
@@ -140,6 +143,15 @@ impl PlanArguments {
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let ms = time::parse_delay(text).map_err(|error| error.to_string())?;
     Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
+/// Messages a second, or as many as are taken.
+fn rate(text: &str) -> Result<f64, String> {
+    if text == "max" {
+        Ok(f64::INFINITY)
+    } else {
+        text.parse().map_err(|_| "is no number, nor max".to_owned())
+    }
 }
 
 /// A number of messages; one below 0 is read, to be refused by what is wrong with it.

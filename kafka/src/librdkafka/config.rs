@@ -127,6 +127,16 @@ impl Settings {
         config
     }
 
+    /// A producer that never times a record out by itself. When it does, librdkafka takes a new epoch and sends what
+    /// else was in flight again under new sequence numbers, though the broker may have it
+    /// (`rd_kafka_broker_produce_toppar`, "message(s) timed out"): twice, then. Whoever uses this gives the whole
+    /// producer up instead.
+    pub(super) fn patient_producer(&self, linger_ms: &str) -> ClientConfig {
+        let mut config = self.producer(linger_ms);
+        config.set("message.timeout.ms", "0");
+        config
+    }
+
     fn producer_tuned(&self, linger_ms: &str) -> ClientConfig {
         let message_max = MESSAGE_MAX_BYTES.to_string();
         let mut config = self.tuned(&[

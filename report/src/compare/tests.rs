@@ -1,5 +1,5 @@
 use super::*;
-use crate::run::{Counts, Generator, Lateness, Machine, Rates, Summary, Versions};
+use crate::run::{Counts, Lateness, Summary};
 
 /// A run with these visible p50s and nothing else.
 fn run(scenario: &str, system: &str, p50_ms: f64) -> Run {
@@ -8,23 +8,11 @@ fn run(scenario: &str, system: &str, p50_ms: f64) -> Run {
         scenario: scenario.to_owned(),
         system: system.to_owned(),
         started_at: "2026-11-24T10:00:00Z".to_owned(),
-        versions: Versions::default(),
-        machine: Machine::default(),
-        configuration: BTreeMap::new(),
         plan: Plan { count: 10, ..Plan::default() },
-        generator: Generator::default(),
         valid: true,
-        problems: Vec::new(),
         counts: Counts { delivered: 10, ..Counts::default() },
-        rates: Rates::default(),
-        append: None,
         visible: Some(Lateness { summary, ..Lateness::default() }),
-        throughput: Vec::new(),
-        hops: None,
-        jobs: None,
-        processes: Vec::new(),
-        broker: None,
-        floors: Vec::new(),
+        ..Run::default()
     }
 }
 

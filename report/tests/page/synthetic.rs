@@ -51,9 +51,9 @@ pub(crate) fn ksched(repeat: u64) -> Run {
     ];
     run.processes = processes.into_iter().map(|p| process(&mut random, p, |_| 1.0)).collect();
     run.broker = Some(Broker {
-        written_bytes: 98_000_000,
-        produce_requests: 41_000,
-        fetch_requests: 122_000,
+        written_bytes: Some(98_000_000),
+        produce_requests: Some(41_000),
+        fetch_requests: Some(122_000),
         record_bytes: Some(32_400_000),
     });
     run.floors = vec![
@@ -99,9 +99,9 @@ pub(crate) fn poller(system: &str, database: &str, every_s: f64, repeat: u64) ->
     ];
     run.processes = processes.into_iter().map(|p| process(&mut random, p, burst)).collect();
     run.broker = Some(Broker {
-        written_bytes: 31_000_000,
-        produce_requests: if every_s > 1.0 { 700 } else { 7_900 },
-        fetch_requests: 14_000,
+        written_bytes: Some(31_000_000),
+        produce_requests: Some(if every_s > 1.0 { 700 } else { 7_900 }),
+        fetch_requests: Some(14_000),
         record_bytes: Some(28_000_000),
     });
     run
@@ -156,17 +156,12 @@ fn outline(system: &str, repeat: u64, late: &Late) -> Run {
         },
         generator: Generator { planned_s: 360.0, took_s: 360.04, worst_lag_ms: 3.4, on_plan: true },
         valid: true,
-        problems: Vec::new(),
         counts: Counts { planned: COUNT, acknowledged: COUNT, delivered: COUNT, ..Counts::default() },
-        rates: Rates { acknowledged_per_s: Some(277.7), delivered_per_s: Some(277.4) },
+        rates: Rates { acknowledged_per_s: Some(277.7), delivered_per_s: Some(277.4), sustained_per_s: None },
         append: Some(measured(late, -1.8)),
         visible: Some(visible),
         throughput,
-        hops: None,
-        jobs: None,
-        processes: Vec::new(),
-        broker: None,
-        floors: Vec::new(),
+        ..Run::default()
     }
 }
 

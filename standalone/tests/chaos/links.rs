@@ -16,6 +16,8 @@ use crate::{
 const CUT: Duration = Duration::from_secs(8);
 /// Well beyond the lease of 5 s.
 const BEYOND_LEASE: Duration = Duration::from_secs(12);
+/// Beyond the time after which a schedule's outcome is unknown.
+const BEYOND_TIMEOUT: Duration = Duration::from_secs(14);
 /// What comes on top of the cut itself.
 const AFTERWARDS: Duration = Duration::from_secs(12);
 
@@ -79,6 +81,16 @@ pub(crate) fn coordinators_from_kafka(bed: &Bed) {
     let outcome = until_ended(bed, scenario, light(15), || cut_off([link], Cut::Both, CUT));
     outcome.assert_nothing_wrong();
     outcome.assert_worst_below(CUT + AFTERWARDS);
+}
+
+/// Schedules are appended and nobody hears so; some for so long that their callers are told that it is not known,
+/// while those that came later are repeated.
+pub(crate) fn coordinators_from_kafka_one_way(bed: &Bed) {
+    let scenario = "links::coordinators_from_kafka_one_way";
+    let link = &bed.links().coordinators_kafka;
+    let outcome = until_ended(bed, scenario, light(22), || cut_off([link], Cut::Answers, BEYOND_TIMEOUT));
+    outcome.assert_nothing_wrong();
+    outcome.assert_worst_below(BEYOND_TIMEOUT + AFTERWARDS);
 }
 
 /// Lanes go on, schedules are taken: nothing is late.

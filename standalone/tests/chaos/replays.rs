@@ -3,15 +3,18 @@
 
 use std::{thread, time::Duration};
 
+use ksched_core::message::Content;
+use ksched_kafka::append::{Append, Appender, Limits};
 use ksched_testbed::{
     dice::Dice,
     links::LINKED,
-    proxy::Action,
+    proxy::{Action, Cut},
     wire::{Api, Frame},
 };
 
 use crate::{
-    bed::Bed,
+    bed::{Bed, block_on},
+    catch::{Catch, Caught},
     mischief::{light, until_ended},
     table,
 };
@@ -19,6 +22,8 @@ use crate::{
 const TIMES: usize = 5;
 /// A lane under load sends each kind of request many times a second.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
+/// Of the ten seconds after which an append's outcome is unknown.
+const NEARLY_TIMED_OUT: Duration = Duration::from_millis(8_500);
 /// Longer than `socket.timeout.ms`: its client has given it up.
 const ON_HOLD: Duration = Duration::from_secs(12);
 
@@ -48,6 +53,42 @@ pub(crate) fn end_txn_on_hold(bed: &Bed) {
     outcome.assert_exact_but_order();
     // Its transaction is open all the while, and its readers wait.
     outcome.assert_worst_below(ON_HOLD + Duration::from_secs(15));
+}
+
+/// Kafka has both records and nobody hears so. When the first one's time is up, librdkafka left to itself would begin
+/// a new epoch and send the second one again.
+pub(crate) fn one_of_two_times_out(bed: &Bed) {
+    let scenario = "replays::one_of_two_times_out";
+    let topic = bed.target(scenario);
+    let catch = Catch::start(bed, &topic);
+    let link = &bed.links().coordinators_kafka;
+    let log = ksched_client::kafka::connect(&link.address(), Default::default()).unwrap();
+    let appender = Appender::new(&log, Limits::default()).unwrap();
+    let append = |value: &str| {
+        let content = Content { value: Some(value.to_owned().into()), ..Content::default() };
+        let record = Append { topic: topic.as_str().into(), partition: 0, content, timestamp_ms: None };
+        appender.append_all(vec![record])
+    };
+    // What is appended while something is in flight has a producer of its own.
+    let (lone, before) = (append("alone before"), append("before"));
+    let before = block_on(async { [lone.await, before.await] }).concat();
+    assert!(before.iter().all(Result::is_ok), "{before:?}");
+    link.cut(Cut::Answers);
+    let (lone, old) = (append("alone"), append("old"));
+    thread::sleep(NEARLY_TIMED_OUT);
+    let young = append("young");
+    let given_up = block_on(async { [lone.await, old.await] }).concat();
+    link.heal();
+    let outcomes = [given_up, block_on(young)].concat();
+    table::note(scenario, format!("{outcomes:?}"));
+    let after = block_on(append("after"));
+    assert!(after.iter().all(Result::is_ok), "{after:?}");
+    catch.wait_for(6, SEEN_WITHIN, |_| true);
+    // What would be sent again would be so at once.
+    thread::sleep(Duration::from_secs(2));
+    let mut values: Vec<_> = catch.all().iter().map(Caught::value).collect();
+    values.sort();
+    assert_eq!(values, ["after", "alone", "alone before", "before", "old", "young"]);
 }
 
 /// Takes one away, lets its sender go on for a moment, lets it through; several times.

@@ -50,6 +50,7 @@ pub(crate) fn all() -> Vec<Stage> {
     let linked = vec![
         scenario!(replays::end_txn, 3, short, 10),
         scenario!(replays::produce, 3, short, 10),
+        scenario!(replays::one_of_two_times_out, 3, short, 10),
         scenario!(replays::txn_offset_commit, 3, long, 10),
         scenario!(replays::end_txn_on_hold, 3, long, 10),
         scenario!(zombies::stopped_inside_a_commit, 2, short, 15),
@@ -60,6 +61,7 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(links::worker_from_coordinators, 6, short, 10),
         scenario!(links::worker_from_coordinators_one_way, 6, long, 10),
         scenario!(links::coordinators_from_kafka, 6, long, 15),
+        scenario!(links::coordinators_from_kafka_one_way, 6, long, 15),
         scenario!(links::coordinators_from_etcd, 6, short, 10),
         scenario!(clocks::an_hour_ahead, 8, short, 10),
         scenario!(clocks::an_hour_behind, 8, long, 10),
