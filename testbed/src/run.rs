@@ -27,11 +27,13 @@ pub struct Load {
     pub delays_ms: (i64, i64),
     /// Bytes of each value.
     pub size: usize,
+    /// By so much clocks may differ before a message counts as early.
+    pub clock_ms: i64,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { door: Door::Unary, rate: 500, seconds: 20, delays_ms: (0, 15_000), size: 200 }
+        Self { door: Door::Unary, rate: 500, seconds: 20, delays_ms: (0, 15_000), size: 200, clock_ms: 0 }
     }
 }
 
@@ -61,6 +63,7 @@ impl Run {
         let mut options = Options::new(f64::from(load.rate), count, from_ms..=to_ms, dice::seed());
         options.shape.size = load.size;
         options.door = load.door;
+        options.bounds.clock_ms = load.clock_ms;
         options.topic = topic;
         options.grace = Duration::from_secs(60);
         let run = bench::run(options, bed.client(), Arc::clone(&bed.log), |_| ());

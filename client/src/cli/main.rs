@@ -54,6 +54,8 @@ enum Command {
     Report(report::Arguments),
     /// Prints medians of runs of bench, and the ratios between systems.
     Compare(report::CompareArguments),
+    /// Prints how far runs of bench come up to the speed that is aimed at.
+    Targets(report::TargetsArguments),
     /// Prints a completion script.
     Completions {
         /// For which shell.
@@ -86,6 +88,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Verify(arguments) => Box::pin(verify::run(arguments)).await,
         Command::Report(arguments) => report::run(&arguments),
         Command::Compare(arguments) => report::compare(&arguments),
+        Command::Targets(arguments) => report::targets(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "ksched-client", &mut script);

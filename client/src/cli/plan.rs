@@ -16,6 +16,11 @@ use crate::output::Failure;
 pub(crate) enum Scenario {
     /// 20,000 a second for 30 s, due 1 to 10 s after they are sent.
     Steady,
+    /// 2,000,000, each as soon as it is taken, due within the first three seconds: how fast they are scheduled and
+    /// delivered. Read afterwards.
+    Sustained,
+    /// 1,000 single calls a second for 30 s: how soon they are acknowledged.
+    Unary,
     /// 100,000 due at one instant.
     Burst,
     /// 500,000 that all wait when the workers are started (--local): how fast they are drained.
@@ -32,6 +37,9 @@ pub(crate) enum Scenario {
     SeedExperiment,
 }
 
+/// Messages of [`Scenario::Sustained`].
+const SUSTAINED: u64 = 2_000_000;
+
 /// What a scenario, or nobody, says of a plan.
 struct Defaults {
     rate: f64,
@@ -46,6 +54,8 @@ impl Scenario {
         let (rate, seconds, delays_ms, due, door) = match this {
             None => (1_000.0, 10.0, 0..=10_000, Due::Uniform, Door::Unary),
             Some(Self::Steady) => (20_000.0, 30.0, 1_000..=10_000, Due::Uniform, Door::Stream),
+            Some(Self::Sustained) => (f64::INFINITY, 0.0, 1_000..=3_000, Due::Uniform, Door::Stream),
+            Some(Self::Unary) => (1_000.0, 30.0, 1_000..=10_000, Due::Uniform, Door::Unary),
             Some(Self::Burst) => (20_000.0, 5.0, 8_000..=8_000, Due::Together, Door::Stream),
             Some(Self::Backlog) => (50_000.0, 10.0, 0..=0, Due::Uniform, Door::Stream),
             Some(Self::FarAhead) => (50_000.0, 20.0, 60_000..=30 * 86_400_000, Due::Uniform, Door::Stream),
@@ -112,13 +122,17 @@ impl PlanArguments {
         if rate.is_nan() || rate <= 0.0 {
             return Err(Failure::Refused("--rate must be above 0".to_owned()));
         }
-        if rate.is_infinite() && self.count.is_none() {
+        let count = match self.scenario {
+            Some(Scenario::Sustained) => self.count.or(Some(SUSTAINED)),
+            _ => self.count,
+        };
+        if rate.is_infinite() && count.is_none() {
             return Err(Failure::Refused("--rate max wants a --count".to_owned()));
         }
         let seconds = self.duration.map_or(defaults.seconds, |duration| duration.as_secs_f64());
         Ok(Shape {
             seed,
-            count: self.count.unwrap_or((rate * seconds).round() as u64),
+            count: count.unwrap_or((rate * seconds).round() as u64),
             rate,
             delays_ms: self.delays.clone().unwrap_or(defaults.delays_ms),
             due: self.due.unwrap_or(defaults.due),

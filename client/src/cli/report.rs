@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ksched_report::{Comparison, Page, Run};
+use ksched_report::{Comparison, Page, Run, targets};
 
 use crate::output::{self, Failure, Format};
 
@@ -32,6 +32,13 @@ pub(crate) struct CompareArguments {
     output: Format,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct TargetsArguments {
+    /// Files of runs, as `scripts/bench-targets` makes them.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+}
+
 /// Writes the page.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let runs = read(&arguments.runs)?;
@@ -57,6 +64,11 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<(), Failure> {
         Format::Json => output::json(&comparison),
         Format::Table => output::write(comparison.table().as_bytes()),
     }
+}
+
+/// Prints how far runs come up to what is aimed at.
+pub(crate) fn targets(arguments: &TargetsArguments) -> Result<(), Failure> {
+    output::write(targets::table(&read(&arguments.runs)?).as_bytes())
 }
 
 fn read(paths: &[PathBuf]) -> Result<Vec<Run>, Failure> {

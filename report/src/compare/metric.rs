@@ -1,5 +1,6 @@
 //! What is compared.
 
+use super::Spread;
 use crate::{
     run::{Run, Summary},
     text,
@@ -29,6 +30,11 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// `9.8 ms (9.6–10 ms)`; the median alone if that is what the others are shown as.
+    pub fn spread(self, spread: Spread) -> String {
+        super::table::spread(spread, self)
+    }
+
     /// With the unit.
     pub fn show(self, value: f64) -> String {
         match self {

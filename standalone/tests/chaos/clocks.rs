@@ -7,6 +7,7 @@ use ksched_testbed::links::TIMED;
 use crate::{
     bed::{Bed, now_ms},
     mischief::{during, light, until_ended},
+    run::Load,
     table,
 };
 
@@ -60,7 +61,9 @@ pub(crate) fn starts_an_hour_ahead(bed: &Bed) {
 pub(crate) fn drifting(bed: &Bed) {
     let scenario = "clocks::drifting";
     bed.wait_lane_on(TIMED);
-    let outcome = until_ended(bed, scenario, light(50), || {
+    // Corrected with each heartbeat; some of them may be missed.
+    let load = Load { clock_ms: 50, ..light(50) };
+    let outcome = until_ended(bed, scenario, load, || {
         bed.links().set_clock("+0 x1.01");
         thread::sleep(Duration::from_secs(45));
         bed.links().set_clock("+0");

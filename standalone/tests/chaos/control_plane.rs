@@ -25,7 +25,7 @@ const STOPPED: Duration = Duration::from_secs(20);
 const BEHIND: Duration = Duration::from_secs(2);
 /// Half of it through the wheel, so that drain jobs are made and done all the while.
 const THROUGH_THE_WHEEL: Load =
-    Load { door: Door::Unary, rate: 200, seconds: 30, delays_ms: (0, 30_000), size: 200 };
+    Load { door: Door::Unary, rate: 200, seconds: 30, delays_ms: (0, 30_000), size: 200, clock_ms: 0 };
 
 /// Exactly-once lanes go on firing, and intake jobs feeding them: nothing is late.
 pub(crate) fn gone_for_a_minute(bed: &Bed) {

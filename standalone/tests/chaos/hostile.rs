@@ -26,6 +26,7 @@ const LOAD: Load = Load {
     seconds: 20,
     delays_ms: (0, 30_000),
     size: 200,
+    clock_ms: 0,
 };
 const LYING: Duration = Duration::from_secs(12);
 const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];

@@ -15,8 +15,14 @@ use crate::{
 };
 
 /// Some 60 MB of payload, due within some seconds, for two workers of 16 MiB each.
-const LOAD: Load =
-    Load { door: Door::Batch, rate: 4_000, seconds: 12, delays_ms: (12_000, 14_000), size: 1_200 };
+const LOAD: Load = Load {
+    door: Door::Batch,
+    rate: 4_000,
+    seconds: 12,
+    delays_ms: (12_000, 14_000),
+    size: 1_200,
+    clock_ms: 0,
+};
 /// The limit is for waiting messages; Kafka clients, code and threads come on top.
 const RSS_BOUND: u64 = 300 << 20;
 
