@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -18,10 +19,10 @@ use rdkafka::{
     message::{BorrowedHeaders, BorrowedMessage, Headers as _},
 };
 
-use super::{config::Settings, failure, list, notes};
+use super::{Librdkafka, config::Settings, failure, list, notes};
 use crate::{
     disposal,
-    log::{Error, Reader, Record, TopicPartition},
+    log::{Error, Log as _, Offset as LogOffset, Reader, Record, TopicPartition},
 };
 
 /// Hands librdkafka's log lines over.
@@ -67,8 +68,19 @@ impl Drop for Client {
     }
 }
 
+/// For the first look at metadata; without, it goes on by itself.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How often a reader looks whether it stands still.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
 /// Reads committed records of assigned partitions.
+///
+/// Trap: after a broker was away or slow, librdkafka may stop to fetch a partition for ever, and says nothing
+/// (librdkafka #4492; met after everything had stood still for 14 s). A reader that has come up empty, with a
+/// partition that ends behind its position both times when it looked, goes on with another client.
 pub struct ConsumerReader {
+    /// Asked where partitions end.
+    log: Librdkafka,
     settings: Arc<Settings>,
     fetch_bytes: usize,
     client: Client,
@@ -78,6 +90,26 @@ pub struct ConsumerReader {
     used: HashSet<TopicPartition>,
     /// Index into `assigned` of the last record's partition: mostly the next one's too.
     last: usize,
+    paused: HashSet<TopicPartition>,
+    still: Still,
+}
+
+/// Whether it stands still.
+struct Still {
+    look_every: Duration,
+    looked_at: Instant,
+    /// Stable ends of what was assigned, asked for on a thread of its own, as the answer may take its time.
+    look: Option<JoinHandle<Option<Vec<i64>>>>,
+    /// Positions that were behind at the last look, in the order of what is assigned.
+    behind: Vec<Option<i64>>,
+    /// Whether a poll has found nothing since then.
+    came_up_empty: bool,
+}
+
+impl Still {
+    fn new(look_every: Duration) -> Self {
+        Self { look_every, looked_at: Instant::now(), look: None, behind: Vec::new(), came_up_empty: false }
+    }
 }
 
 impl std::fmt::Debug for ConsumerReader {
@@ -87,39 +119,22 @@ impl std::fmt::Debug for ConsumerReader {
 }
 
 impl ConsumerReader {
-    pub(super) fn new(settings: Arc<Settings>, fetch_bytes: usize) -> Result<Self, Error> {
+    pub(super) fn new(log: Librdkafka, settings: Arc<Settings>, fetch_bytes: usize) -> Result<Self, Error> {
         let client = Client::new(&settings.reader(fetch_bytes))?;
-        Ok(Self { settings, fetch_bytes, client, assigned: Vec::new(), used: HashSet::new(), last: 0 })
+        Ok(Self {
+            log,
+            settings,
+            fetch_bytes,
+            client,
+            assigned: Vec::new(),
+            used: HashSet::new(),
+            last: 0,
+            paused: HashSet::new(),
+            still: Still::new(LOOK_EVERY),
+        })
     }
 
-    fn change(
-        &self,
-        partitions: &[TopicPartition],
-        act: impl Fn(&BaseConsumer<Logging>, &rdkafka::TopicPartitionList) -> Result<(), KafkaError>,
-    ) -> Result<(), Error> {
-        let these = list::of_offsets(partitions.iter().map(|at| (at, Offset::Invalid)))?;
-        act(self.client.get()?, &these).map_err(|error| failure::error(&error))
-    }
-}
-
-impl Reader for ConsumerReader {
-    fn assign(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), Error> {
-        // librdkafka forgets a partition's position when its fetcher has stopped, some
-        // time after it was unassigned. Until then `position` would answer with the old
-        // one, and a drain would commit it: so the same partition again, a new client.
-        if from.iter().any(|(at, _)| self.used.contains(at)) {
-            self.client = Client::new(&self.settings.reader(self.fetch_bytes))?;
-            self.used.clear();
-        }
-        let these = list::of_offsets(from.iter().map(|(at, offset)| (at, Offset::Offset(*offset))))?;
-        self.client.get()?.assign(&these).map_err(|error| failure::error(&error))?;
-        self.used.extend(from.iter().map(|(at, _)| at.clone()));
-        self.assigned = from.to_vec();
-        self.last = 0;
-        Ok(())
-    }
-
-    fn poll(&mut self, wait: Duration) -> Result<Option<Record>, Error> {
+    fn read(&mut self, wait: Duration) -> Result<Option<Record>, Error> {
         // Trap 2: rust-rdkafka truncates to whole ms and would spin over the rest.
         let wait = Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX));
         let deadline = Instant::now() + wait;
@@ -151,25 +166,141 @@ impl Reader for ConsumerReader {
         }
     }
 
-    fn position(&self, partition: &TopicPartition) -> Result<i64, Error> {
-        let start = self.assigned.iter().find(|(at, _)| at == partition).map(|(_, offset)| *offset);
-        let start = start.ok_or_else(|| Error::Unknown(format!("{partition} is not assigned")))?;
+    /// Positions of all that is assigned, in that order.
+    fn positions(&self) -> Result<Vec<i64>, Error> {
         // It passes markers and aborted records: librdkafka queues every control record
         // like a message and moves the position when poll meets it.
         let all = self.client.get()?.position().map_err(|error| failure::error(&error))?;
-        let offsets = list::in_order(&all, std::slice::from_ref(partition), |each| each.offset())?;
-        Ok(match offsets.first() {
-            Some(Offset::Offset(at)) => *at,
-            _ => start,
-        })
+        let partitions: Vec<_> = self.assigned.iter().map(|(at, _)| at.clone()).collect();
+        let offsets = list::in_order(&all, &partitions, |each| each.offset())?;
+        let starts = self.assigned.iter().map(|(_, start)| *start);
+        Ok(offsets
+            .into_iter()
+            .zip(starts)
+            .map(|(offset, start)| if let Offset::Offset(at) = offset { at } else { start })
+            .collect())
+    }
+
+    /// Looks now and then whether reading stands still, and goes on with another client if so.
+    fn look(&mut self) -> Result<(), Error> {
+        let still = &mut self.still;
+        match still.look.take() {
+            None if still.looked_at.elapsed() >= still.look_every && !self.assigned.is_empty() => {
+                let (log, at) = (self.log.clone(), self.assigned.iter().map(|(at, _)| at.clone()));
+                let at: Vec<_> = at.collect();
+                let ask = move || log.offsets(&at, LogOffset::StableEnd).ok();
+                // Without a thread there is no look this time.
+                still.look = thread::Builder::new().name("reader-look".to_owned()).spawn(ask).ok();
+                still.looked_at = Instant::now();
+            }
+            None => {}
+            Some(look) if !look.is_finished() => still.look = Some(look),
+            Some(look) => {
+                if let Ok(Some(ends)) = look.join() {
+                    self.judge(&ends)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, ends: &[i64]) -> Result<(), Error> {
+        let positions = self.positions()?;
+        let behind: Vec<_> = self
+            .assigned
+            .iter()
+            .zip(positions.iter().zip(ends))
+            .map(|((at, _), (position, end))| {
+                (position < end && !self.paused.contains(at)).then_some(*position)
+            })
+            .collect();
+        let stuck = behind.iter().zip(&self.still.behind).any(|(now, before)| now.is_some() && now == before);
+        self.still.behind = behind;
+        if !std::mem::take(&mut self.still.came_up_empty) || !stuck {
+            return Ok(());
+        }
+        let from: Vec<_> =
+            self.assigned.iter().zip(positions).map(|((at, _), position)| (at.clone(), position)).collect();
+        tracing::warn!(?from, "reading stood still though there is more: another client goes on");
+        self.start(&from)?;
+        let paused: Vec<_> = self.paused.iter().cloned().collect();
+        self.change(&paused, Consumer::pause)
+    }
+
+    /// With a client of its own.
+    fn start(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), Error> {
+        self.client = Client::new(&self.settings.reader(self.fetch_bytes))?;
+        self.used.clear();
+        self.begin(from)
+    }
+
+    fn begin(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), Error> {
+        let these = list::of_offsets(from.iter().map(|(at, offset)| (at, Offset::Offset(*offset))))?;
+        let client = self.client.get()?;
+        client.assign(&these).map_err(|error| failure::error(&error))?;
+        // Trap: a client made just now is not connected yet, so it finds nobody to ask for leaders and, with luck
+        // like that, asks again a second later. Whoever asks for metadata waits for the connection; what comes is
+        // everybody's.
+        let topics: HashSet<&str> = from.iter().map(|(at, _)| &*at.topic).collect();
+        for topic in topics {
+            if let Err(error) = client.fetch_metadata(Some(topic), CONNECT_LIMIT) {
+                tracing::debug!(%error, topic, "no metadata for a reader yet");
+            }
+        }
+        self.used.extend(from.iter().map(|(at, _)| at.clone()));
+        self.assigned = from.to_vec();
+        self.last = 0;
+        self.still = Still::new(self.still.look_every);
+        Ok(())
+    }
+
+    fn change(
+        &self,
+        partitions: &[TopicPartition],
+        act: impl Fn(&BaseConsumer<Logging>, &rdkafka::TopicPartitionList) -> Result<(), KafkaError>,
+    ) -> Result<(), Error> {
+        let these = list::of_offsets(partitions.iter().map(|at| (at, Offset::Invalid)))?;
+        act(self.client.get()?, &these).map_err(|error| failure::error(&error))
+    }
+}
+
+impl Reader for ConsumerReader {
+    fn assign(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), Error> {
+        // librdkafka forgets a partition's position when its fetcher has stopped, some
+        // time after it was unassigned. Until then `position` would answer with the old
+        // one, and a drain would commit it: so the same partition again, a new client.
+        self.paused.clear();
+        if from.iter().any(|(at, _)| self.used.contains(at)) { self.start(from) } else { self.begin(from) }
+    }
+
+    fn poll(&mut self, wait: Duration) -> Result<Option<Record>, Error> {
+        let read = self.read(wait);
+        if matches!(read, Ok(None)) {
+            self.still.came_up_empty = true;
+            self.look()?;
+        }
+        read
+    }
+
+    fn position(&self, partition: &TopicPartition) -> Result<i64, Error> {
+        let place = self.assigned.iter().position(|(at, _)| at == partition);
+        let place = place.ok_or_else(|| Error::Unknown(format!("{partition} is not assigned")))?;
+        let position = self.positions()?.get(place).copied();
+        position.ok_or_else(|| Error::Unknown(format!("{partition} is not assigned")))
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        self.change(partitions, Consumer::pause)
+        self.change(partitions, Consumer::pause)?;
+        self.paused.extend(partitions.iter().cloned());
+        Ok(())
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        self.change(partitions, Consumer::resume)
+        self.change(partitions, Consumer::resume)?;
+        partitions.iter().for_each(|at| {
+            self.paused.remove(at);
+        });
+        Ok(())
     }
 }
 
@@ -249,4 +380,72 @@ fn read_headers<'a>(
         );
     }));
     if all.is_ok() { HeadersRead::All } else { HeadersRead::UpToBadName }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Outgoing, Producer as _};
+
+    #[test]
+    fn a_reader_that_stands_still_goes_on_with_another_client() {
+        let settings = Settings {
+            bootstrap: noida::kafka::spawn("127.0.0.1:0").unwrap().to_string(),
+            group: "test".to_owned(),
+            client_id: "test".to_owned(),
+            properties: std::collections::BTreeMap::new(),
+        };
+        let log = Librdkafka::new(settings).unwrap();
+        crate::target::create(&log, "still", 2, &[]).unwrap();
+        let append = |partition: i32, value: &'static str| {
+            let content = Content { value: Some(value.into()), ..Content::default() };
+            let record = Outgoing {
+                topic: "still",
+                partition: Some(partition),
+                timestamp_ms: None,
+                content: &content,
+            };
+            let mut producer = log.producer().unwrap();
+            producer.send(0, record).unwrap();
+            assert!(producer.flush().unwrap().is_empty());
+        };
+        append(0, "first");
+        append(1, "paused");
+        let place = |partition| TopicPartition { topic: "still".into(), partition };
+        let mut reader = log.reader(1 << 20).unwrap();
+        reader.still.look_every = Duration::from_millis(100);
+        reader.assign(&[(place(0), 0), (place(1), 1)]).unwrap();
+        let read = |reader: &mut ConsumerReader, wait: u64| {
+            reader.poll(Duration::from_millis(wait)).unwrap().map(|record| record.content.value.unwrap())
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while read(&mut reader, 100).is_none() {
+            assert!(Instant::now() < deadline, "nothing is read");
+        }
+        // What the caller has paused is behind, and not stuck.
+        reader.pause(&[place(1)]).unwrap();
+        append(1, "not yet");
+        let client = reader.client.get().unwrap().client().native_ptr();
+        for _ in 0..10 {
+            assert_eq!(read(&mut reader, 100), None);
+        }
+        assert_eq!(reader.client.get().unwrap().client().native_ptr(), client, "the same client still");
+        // Behind the reader's back, so that librdkafka fetches no more.
+        reader.change(&[place(0)], Consumer::pause).unwrap();
+        append(0, "second");
+        let found = loop {
+            assert!(Instant::now() < deadline, "it stands still");
+            if let Some(value) = read(&mut reader, 100) {
+                break value;
+            }
+        };
+        assert_eq!(found, "second");
+        // Where it was, and with what was paused.
+        assert_eq!(read(&mut reader, 500), None);
+        reader.resume(&[place(1)]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while read(&mut reader, 100).is_none_or(|value| value != "not yet") {
+            assert!(Instant::now() < deadline, "what was paused is not read");
+        }
+    }
 }
