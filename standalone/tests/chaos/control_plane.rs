@@ -130,8 +130,8 @@ fn both_lead(bed: &Bed, scenario: &str) -> Duration {
     // Its next question goes out on a new connection and waits there; on the old one a ping is overdue, by which it
     // would know at once.
     link.close_all();
-    bed.cluster.resume(&old).unwrap();
     let began_at = Instant::now();
+    bed.cluster.resume(&old).unwrap();
     eventually("end of the old lead", Duration::from_secs(30), || leads(&old, old_log, false));
     let both = began_at.elapsed();
     table::note(scenario, format!("{old} believed for {both:.1?} that it leads, as {new} did"));

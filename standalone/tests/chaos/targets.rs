@@ -168,7 +168,8 @@ pub(crate) fn own_topics_forbidden(bed: &Bed) {
             scenario,
             format!("beside it {} of {EACH}, dead letters {}", taken.len(), dead.all().len()),
         );
-        outcome.assert_exact_but_order();
+        // What waits in the intake topic or the wheel is not in its lane yet, and may be due already.
+        outcome.assert_exact_in_any_order();
         outcome.assert_worst_below(FORBIDDEN_FOR + BOUND);
         assert!(said.contains("starting over"), "nobody has wanted to write to {own}");
         assert_eq!(taken.len(), EACH, "those beside it, each once");
@@ -177,9 +178,9 @@ pub(crate) fn own_topics_forbidden(bed: &Bed) {
 }
 
 /// Targets of each kind: never there; there until messages wait for them; closed to writers by a rule.
-const MISSING: usize = 700;
-const DELETED: usize = 300;
-const CLOSED: usize = 1_000;
+const MISSING: usize = 1_400;
+const DELETED: usize = 600;
+const CLOSED: usize = 20;
 /// Messages for each.
 const FOR_EACH: usize = 3;
 const CLOSED_PREFIX: &str = "chaos.thousands.closed.";
@@ -196,7 +197,7 @@ pub(crate) fn thousands_refuse(bed: &Bed) {
     let dead = Catch::start(bed, "ksched.dlq");
     let all = [&missing[..], &deleted, &closed].concat();
     let (outcome, peak) = bed.peak_rss(&WORKERS[..2], || {
-        until_ended(bed, scenario, light(90), || {
+        until_ended(bed, scenario, light(50), || {
             let from_ms = now_ms() + 12_000;
             let message = |(n, topic): (usize, &String)| {
                 // In a row, and each target again each some seconds.
@@ -244,9 +245,10 @@ pub(crate) fn thousands_refuse(bed: &Bed) {
 fn make(bed: &Bed, names: &[String]) {
     thread::scope(|scope| {
         for some in names.chunks(names.len().div_ceil(8)) {
-            scope.spawn(|| {
-                some.iter()
-                    .for_each(|name| drop(ksched_kafka::target::create(&bed.log, name, 1, &[]).unwrap()))
+            scope.spawn(move || {
+                for name in some {
+                    ksched_kafka::target::create(&bed.log, name, 1, &[]).unwrap();
+                }
             });
         }
     });
