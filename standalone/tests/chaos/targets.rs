@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use ksched_client::{Message, bench::Door};
+use ksched_client::{Error, Message, bench::Door};
 use ksched_core::message::{Content, Header};
 use ksched_kafka::{Log as _, Outgoing, Producer as _};
 use ksched_local::cluster::{Geometry, Options};
 use ksched_testbed::wire::{self, Pattern};
+use tonic::Code;
 
 use crate::{
     bed::{Bed, WORKERS, block_on, now_ms},
@@ -158,6 +159,10 @@ pub(crate) fn own_topics_forbidden(bed: &Bed) {
             schedule(bed, &marked, b"with a marker or without");
             thread::sleep(Duration::from_secs(4));
             wire::forbid_writes(&kafka, Pattern::Literal, own);
+            if own == "ksched.due" {
+                let refused = block_on(bed.client().schedule(Message::new(&marked))).unwrap_err();
+                assert!(matches!(&refused, Error::Call(call) if call.code == Code::Internal), "{refused}");
+            }
             thread::sleep(FORBIDDEN_FOR);
             wire::allow_writes(&kafka, Pattern::Literal, own);
         });
