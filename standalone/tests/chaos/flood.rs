@@ -18,6 +18,10 @@ use crate::bed::{Bed, block_on, runtime};
 /// A quarter of what `RetryInfo` asks for.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 const BATCHERS: usize = 32;
+/// Who give each batch up after [`PATIENCE`] and send the next: what they left behind a coordinator may not keep
+/// without a bound.
+const IMPATIENT: usize = 64;
+const PATIENCE: Duration = Duration::from_millis(500);
 const UNARIES: usize = 64;
 const STREAMS: usize = 4;
 /// A batch is 1 MiB.
@@ -40,8 +44,10 @@ pub(crate) struct Told {
     pub(crate) taken: Vec<usize>,
     /// As `OVERLOADED`: certainly not scheduled.
     pub(crate) refused: Vec<usize>,
-    /// Any other answer, by which it may have been scheduled.
-    pub(crate) unknown: BTreeSet<String>,
+    /// By those who did not wait for the answer: it may have been scheduled.
+    pub(crate) given_up: usize,
+    /// Any other answer.
+    pub(crate) others: BTreeSet<String>,
     /// How many of the refused came by a stream.
     pub(crate) refused_on_streams: usize,
     pub(crate) offered_bytes: usize,
@@ -53,20 +59,25 @@ impl Flood {
         let _runtime = runtime().enter();
         let mut callers = JoinSet::new();
         let numbers = Arc::new(AtomicUsize::new(0));
-        let caller = || Caller {
-            client: Client::connect(&bed.cluster.coordinators()[..1], Settings::default()).unwrap(),
+        let caller = |settings: Settings| Caller {
+            client: Client::connect(&bed.cluster.coordinators()[..1], settings.clone()).unwrap(),
+            patience: settings.deadline,
             topic: topic.to_owned(),
             numbers: Arc::clone(&numbers),
             is_over: Arc::clone(&is_over),
         };
         for _ in 0..BATCHERS {
-            callers.spawn(caller().call(BATCH_OF, SMALL));
+            callers.spawn(caller(Settings::default()).call(BATCH_OF, SMALL));
+        }
+        for _ in 0..IMPATIENT {
+            let settings = Settings { attempt_timeout: PATIENCE, deadline: PATIENCE, ..Settings::default() };
+            callers.spawn(caller(settings).call(BATCH_OF, SMALL));
         }
         for _ in 0..UNARIES {
-            callers.spawn(caller().call(1, LARGE));
+            callers.spawn(caller(Settings::default()).call(1, LARGE));
         }
         for _ in 0..STREAMS {
-            callers.spawn(caller().stream());
+            callers.spawn(caller(Settings::default()).stream());
         }
         Self { is_over, callers }
     }
@@ -78,7 +89,8 @@ impl Flood {
         for told in block_on(self.callers.join_all()) {
             all.taken.extend(told.taken);
             all.refused.extend(told.refused);
-            all.unknown.extend(told.unknown);
+            all.given_up += told.given_up;
+            all.others.extend(told.others);
             all.refused_on_streams += told.refused_on_streams;
             all.offered_bytes += told.offered_bytes;
         }
@@ -88,6 +100,7 @@ impl Flood {
 
 struct Caller {
     client: Client,
+    patience: Duration,
     topic: String,
     numbers: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
@@ -103,7 +116,7 @@ impl Caller {
             let results = self.schedule(messages).await;
             let is_refused = results.iter().any(Result::is_err);
             for (number, result) in numbers.into_iter().zip(results) {
-                told.hear(number, result.err());
+                told.hear(number, result.err(), self.patience);
             }
             if is_refused {
                 time::sleep(REFUSED_PAUSE).await;
@@ -144,7 +157,7 @@ impl Caller {
         let (numbers, heard) = tokio::join!(send, hear);
         let mut told = Told { offered_bytes: numbers.len() * SMALL, ..Told::default() };
         for outcome in heard {
-            told.hear(numbers[outcome.sequence as usize], outcome.result.err());
+            told.hear(numbers[outcome.sequence as usize], outcome.result.err(), self.patience);
         }
         told.refused_on_streams = told.refused.len();
         told
@@ -157,11 +170,12 @@ impl Caller {
 }
 
 impl Told {
-    fn hear(&mut self, number: usize, error: Option<Error>) {
+    fn hear(&mut self, number: usize, error: Option<Error>, patience: Duration) {
         match error {
             None => self.taken.push(number),
             Some(Error::Call(call)) if call.code == Code::ResourceExhausted => self.refused.push(number),
-            Some(other) => drop(self.unknown.insert(other.to_string())),
+            Some(error) if patience == PATIENCE && error.may_have_happened() => self.given_up += 1,
+            Some(other) => drop(self.others.insert(other.to_string())),
         }
     }
 }
