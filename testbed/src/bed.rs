@@ -2,9 +2,13 @@
 
 use std::{
     fs,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     process,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -24,6 +28,21 @@ use crate::links::Links;
 /// Zone of the earlier system's `time` header, on every worker.
 pub const ZONE: &str = "Europe/Berlin";
 
+/// As `ksched_local` names them, where there are so many.
+pub const COORDINATORS: [&str; 2] = ["coordinator-1", "coordinator-2"];
+pub const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
+
+/// A wheel whose highest level is crossed within minutes, and short leases.
+pub fn short_wheel() -> Geometry {
+    Geometry {
+        slot_width: Some("4s".to_owned()),
+        ratio: Some(4),
+        levels: Some(3),
+        lanes: Some(4),
+        lease_ttl: Some("2s".to_owned()),
+    }
+}
+
 /// A running cluster.
 #[derive(Debug)]
 pub struct Bed {
@@ -40,20 +59,19 @@ impl Bed {
         Self::start("usual", Options { coordinators: 2, workers: 3, ..Options::default() })
     }
 
-    /// A wheel whose highest level is crossed within minutes.
+    /// With the [`short_wheel`].
     pub fn small() -> Self {
-        let geometry = Geometry {
-            slot_width: Some("4s".to_owned()),
-            ratio: Some(4),
-            levels: Some(3),
-            lanes: Some(4),
-            lease_ttl: Some("2s".to_owned()),
-        };
         // The least a worker takes, for the scenario about memory.
         let memory_limit = Some("16MiB".to_owned());
         Self::start(
             "small",
-            Options { coordinators: 2, workers: 2, geometry, memory_limit, ..Options::default() },
+            Options {
+                coordinators: 2,
+                workers: 2,
+                geometry: short_wheel(),
+                memory_limit,
+                ..Options::default()
+            },
         )
     }
 
@@ -135,6 +153,28 @@ impl Bed {
             let lanes = || jobs.iter().filter(|state| job_name(state).starts_with("lane/"));
             (lanes().count() == 4 && lanes().all(|state| !state.worker_id.is_empty())).then_some(())
         });
+    }
+
+    /// The most that any of these processes has resident, in bytes, while something is done.
+    pub fn peak_rss<T>(&self, names: &[&str], run: impl FnOnce() -> T) -> (T, u64) {
+        let (done, peak) = (AtomicBool::new(false), AtomicU64::new(0));
+        let looking = || {
+            while !done.load(Ordering::Relaxed) {
+                for name in names {
+                    // One that does not run has nothing.
+                    peak.fetch_max(self.cluster.rss_bytes(name).unwrap_or(0), Ordering::Relaxed);
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+        };
+        let outcome = thread::scope(|scope| {
+            scope.spawn(looking);
+            // A panic must not leave the other thread looking for ever.
+            let outcome = panic::catch_unwind(AssertUnwindSafe(run));
+            done.store(true, Ordering::Relaxed);
+            outcome
+        });
+        (outcome.unwrap_or_else(|why| panic::resume_unwind(why)), peak.into_inner())
     }
 
     /// How long a process's log is now, to read later what has come.

@@ -13,7 +13,7 @@ use ksched_local::{
 };
 
 use crate::{
-    bed::{Bed, root},
+    bed::{Bed, COORDINATORS, root},
     proxy::{Proxy, Speech},
 };
 
@@ -21,8 +21,6 @@ use crate::{
 pub const LINKED: &str = "worker-1";
 /// The worker whose wall clock is libfaketime's.
 pub const TIMED: &str = "worker-2";
-
-pub const COORDINATORS: [&str; 2] = ["coordinator-1", "coordinator-2"];
 
 /// The links of [`Bed::linked`].
 #[derive(Debug)]

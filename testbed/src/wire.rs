@@ -24,6 +24,7 @@ impl Api {
     pub const END_TXN: Self = Self(26);
     pub const TXN_OFFSET_COMMIT: Self = Self(28);
     pub const CREATE_ACLS: Self = Self(30);
+    pub const DELETE_ACLS: Self = Self(31);
     pub const CREATE_PARTITIONS: Self = Self(37);
     pub const INCREMENTAL_ALTER_CONFIGS: Self = Self(44);
 }
@@ -104,10 +105,21 @@ impl Frame {
 
 /// Deletes a topic; it is gone from the brokers' metadata a moment later.
 pub fn delete_topic(bootstrap: &str, topic: &str) {
-    let body = Body::default().i32(1).string(topic).i32(10_000);
-    let answer = ask(bootstrap, Api::DELETE_TOPICS, 1, body);
-    // Throttle time, one result: name, error.
-    assert_eq!(answer.i16_at(8 + 4 + 4 + 2 + topic.len()), 0, "{topic} is not deleted");
+    delete_topics(bootstrap, &[topic]);
+}
+
+/// The same for many.
+pub fn delete_topics(bootstrap: &str, topics: &[impl AsRef<str>]) {
+    let count = i32::try_from(topics.len()).expect("few topics");
+    let names = topics.iter().fold(Body::default().i32(count), |body, topic| body.string(topic.as_ref()));
+    let answer = ask(bootstrap, Api::DELETE_TOPICS, 1, names.i32(10_000));
+    // Throttle time, results: name, error.
+    let mut at = 8 + 4 + 4;
+    for _ in topics {
+        let error_at = at + 2 + usize::try_from(answer.i16_at(at)).unwrap_or_default();
+        assert_eq!(answer.i16_at(error_at), 0, "a topic is not deleted");
+        at = error_at + 2;
+    }
 }
 
 /// Gives a topic so many partitions in all.
@@ -127,22 +139,42 @@ pub fn set_topic(bootstrap: &str, topic: &str, name: &str, value: &str) {
     assert_eq!(answer.i16_at(8 + 4 + 4), 0, "{name} of {topic} is not set");
 }
 
-/// Nobody may write to a topic any more; all else is as allowed as before. For a broker with an authorizer.
-pub fn forbid_writes(bootstrap: &str, topic: &str) {
-    const TOPIC: u8 = 2;
-    const LITERAL: u8 = 3;
-    const ALL: u8 = 2;
-    const WRITE: u8 = 4;
-    const DENY: u8 = 2;
-    const ALLOW: u8 = 3;
+/// Which topics a rule is about: the one of its name, or all whose names begin so.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub enum Pattern {
+    Literal = 3,
+    Prefixed = 4,
+}
+
+/// Of a rule: about topics, what may or may not be done.
+const TOPIC: u8 = 2;
+const ALL: u8 = 2;
+const WRITE: u8 = 4;
+const DENY: u8 = 2;
+const ALLOW: u8 = 3;
+/// In a filter: whatever it is.
+const ANY: u8 = 1;
+
+/// Nobody may write to these topics any more; all else is as allowed as before. For a broker with an authorizer.
+pub fn forbid_writes(bootstrap: &str, pattern: Pattern, name: &str) {
     let rule = |body: Body, operation: u8, permission: u8| {
-        let body = body.byte(TOPIC).string(topic).byte(LITERAL).string("User:*").string("*");
+        let body = body.byte(TOPIC).string(name).byte(pattern as u8).string("User:*").string("*");
         body.byte(operation).byte(permission)
     };
     let body = rule(Body::default().i32(2), ALL, ALLOW);
     let answer = ask(bootstrap, Api::CREATE_ACLS, 1, rule(body, WRITE, DENY));
     // Throttle time, two results: error, no text.
-    assert_eq!([answer.i16_at(8 + 4 + 4), answer.i16_at(8 + 4 + 4 + 4)], [0; 2], "{topic} has no rules");
+    assert_eq!([answer.i16_at(8 + 4 + 4), answer.i16_at(8 + 4 + 4 + 4)], [0; 2], "{name} has no rules");
+}
+
+/// Takes back what [`forbid_writes`] said.
+pub fn allow_writes(bootstrap: &str, pattern: Pattern, name: &str) {
+    let body = Body::default().i32(1).byte(TOPIC).string(name).byte(pattern as u8).null().null();
+    let answer = ask(bootstrap, Api::DELETE_ACLS, 1, body.byte(ANY).byte(ANY));
+    // Throttle time, one result: error, no text, the rules that matched.
+    assert_eq!(answer.i16_at(8 + 4 + 4), 0, "{name} keeps its rules");
+    assert_eq!(answer.i32_at(8 + 4 + 4 + 2 + 2), 2, "rules of {name} taken back");
 }
 
 fn ask(bootstrap: &str, api: Api, version: i16, body: Body) -> Frame {
@@ -186,6 +218,12 @@ impl Body {
 
     fn i32(mut self, value: i32) -> Self {
         self.0.extend(value.to_be_bytes());
+        self
+    }
+
+    /// Instead of a string.
+    fn null(mut self) -> Self {
+        self.0.extend((-1_i16).to_be_bytes());
         self
     }
 

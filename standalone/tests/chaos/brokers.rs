@@ -6,7 +6,7 @@ use ksched_local::cluster::{Geometry, Options};
 use ksched_testbed::dice::Dice;
 
 use crate::{
-    bed::{Bed, now_ms},
+    bed::{Bed, COORDINATORS, now_ms},
     mischief::{during, light},
     run::Load,
     table,
@@ -69,4 +69,17 @@ pub(crate) fn rolling_restart(bed: &Bed) {
     });
     outcome.assert_exact_in_any_order();
     outcome.assert_worst_below(BOUND);
+}
+
+/// What a coordinator says of a lone broker that gives its partitions up before it stops, by which transactions may
+/// hang (OPERATIONS.md).
+const RESIGNS: &str = "(controlled.shutdown.enable)";
+
+pub(crate) fn lone_one_resigns(bed: &Bed) {
+    assert!(bed.log_since(COORDINATORS[0], 0).contains(RESIGNS), "nobody warns of it");
+}
+
+/// And says nothing otherwise.
+pub(crate) fn lone_one_stays(bed: &Bed) {
+    assert!(!bed.log_since(COORDINATORS[0], 0).contains(RESIGNS), "warned of what is not so");
 }

@@ -1,17 +1,19 @@
 //! etcd and every coordinator gone, or not of one mind; and everything stopped for longer than whole slots.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use ksched_client::bench::Door;
 use ksched_testbed::{
     bed::eventually,
     etcd,
-    links::COORDINATORS,
     proxy::{Cut, Proxy},
 };
 
 use crate::{
-    bed::{Bed, now_ms},
+    bed::{Bed, COORDINATORS, now_ms},
     mischief::until_ended,
     run::{Load, Outcome, Run},
     table,
@@ -95,31 +97,45 @@ pub(crate) fn compacted_under_watch(bed: &Bed) {
     outcome.assert_worst_below(Duration::from_secs(5));
 }
 
+/// Several looks of the job maker, one each second: what the old leader finds it writes, and the write is late.
+const BOTH_LEAD_FOR: Duration = Duration::from_millis(500);
+/// One that stood still in the middle of a campaign learns at once that it had no answer, and believes no longer.
+const TRIES: usize = 3;
+
 /// The one that led stands still beyond its lease, another is elected, and it goes on in the belief that it leads,
 /// with nobody to tell it otherwise; what it writes then comes to etcd late.
 pub(crate) fn two_leaders(bed: &Bed) {
     let scenario = "control_plane::two_leaders";
-    let outcome = until_ended(bed, scenario, THROUGH_THE_WHEEL, || {
-        let old = bed.leader();
-        let new = COORDINATORS.into_iter().find(|name| *name != old).expect("another");
-        let (old_log, new_log) = (bed.log_length(&old), bed.log_length(new));
-        bed.cluster.pause(&old).unwrap();
-        let leads = |name: &str, since: u64, leads: bool| {
-            bed.log_since(name, since).contains(&format!("leads={leads}")).then_some(())
-        };
-        eventually("new leader", Duration::from_secs(30), || leads(new, new_log, true));
-        let link = bed.links().etcd_of(&old);
-        link.cut(Cut::Both);
-        bed.cluster.resume(&old).unwrap();
-        let began_at_ms = now_ms();
-        eventually("end of the old lead", Duration::from_secs(30), || leads(&old, old_log, false));
-        table::note(
-            scenario,
-            format!("{old} believed for {} ms that it leads, as {new} did", now_ms() - began_at_ms),
-        );
-        thread::sleep(BEHIND);
-        link.heal();
+    let load = Load { seconds: 45, ..THROUGH_THE_WHEEL };
+    let outcome = until_ended(bed, scenario, load, || {
+        let long_enough = (0..TRIES).any(|_| both_lead(bed, scenario) > BOTH_LEAD_FOR);
+        assert!(long_enough, "never did two believe for {BOTH_LEAD_FOR:?} that they lead");
     });
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(Duration::from_secs(10));
+}
+
+/// For how long they did.
+fn both_lead(bed: &Bed, scenario: &str) -> Duration {
+    let old = bed.leader();
+    let new = COORDINATORS.into_iter().find(|name| *name != old).expect("another");
+    let (old_log, new_log) = (bed.log_length(&old), bed.log_length(new));
+    bed.cluster.pause(&old).unwrap();
+    let leads = |name: &str, since: u64, leads: bool| {
+        bed.log_since(name, since).contains(&format!("leads={leads}")).then_some(())
+    };
+    eventually("new leader", Duration::from_secs(30), || leads(new, new_log, true));
+    let link = bed.links().etcd_of(&old);
+    link.cut(Cut::Both);
+    // Its next question goes out on a new connection and waits there; on the old one a ping is overdue, by which it
+    // would know at once.
+    link.close_all();
+    let began_at = Instant::now();
+    bed.cluster.resume(&old).unwrap();
+    eventually("end of the old lead", Duration::from_secs(30), || leads(&old, old_log, false));
+    let both = began_at.elapsed();
+    table::note(scenario, format!("{old} believed for {both:.1?} that it leads, as {new} did"));
+    thread::sleep(BEHIND);
+    link.heal();
+    both
 }

@@ -4,12 +4,9 @@
 use std::{fs, path::PathBuf, thread, time::Duration};
 
 use ksched_client::bench::Door;
-use ksched_local::{
-    cluster::{Geometry, Options},
-    process::State,
-};
+use ksched_local::{cluster::Options, process::State};
 use ksched_testbed::{
-    bed::{self, eventually},
+    bed::{self, WORKERS, eventually},
     dice::Dice,
 };
 
@@ -22,7 +19,6 @@ use crate::{
 
 const JOBS: [&str; 3] = ["intake", "drain", "lane"];
 const POINTS: [&str; 5] = ["after-read", "after-produce", "after-offsets", "inside-commit", "after-commit"];
-const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
 /// Drains of a lane come each four seconds, intake and lanes are at work all the time.
 const DIES_WITHIN: Duration = Duration::from_secs(40);
 /// The lease and a little: only the others can have taken over.
@@ -35,16 +31,12 @@ fn file() -> PathBuf {
 
 /// Short slots, so that there is always something to drain, and short leases.
 pub(crate) fn bed() -> Bed {
-    let geometry = Geometry {
-        slot_width: Some("4s".to_owned()),
-        ratio: Some(4),
-        levels: Some(3),
-        lanes: Some(4),
-        lease_ttl: Some("2s".to_owned()),
-    };
     let env = vec![("KSCHED_FAILPOINT".to_owned(), file().display().to_string())];
     let env = WORKERS.map(|name| (name.to_owned(), env.clone())).into();
-    Bed::start("failing", Options { coordinators: 1, workers: 3, geometry, env, ..Options::default() })
+    Bed::start(
+        "failing",
+        Options { coordinators: 1, workers: 3, geometry: bed::short_wheel(), env, ..Options::default() },
+    )
 }
 
 /// Whoever comes there first, or a little later by chance: all fifteen deaths in one run.

@@ -13,7 +13,7 @@ use prost_types::Timestamp;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    bed::{Bed, block_on, now_ms, runtime},
+    bed::{Bed, WORKERS, block_on, now_ms, runtime},
     mischief::{during, until_ended},
     run::Load,
     table,
@@ -29,7 +29,6 @@ const LOAD: Load = Load {
     clock_ms: 0,
 };
 const LYING: Duration = Duration::from_secs(12);
-const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
 
 /// Says of each drain that it is finished, and has moved nothing, and sits on all else. It is alone for a while: with
 /// others about, drains go to those who have waited longer.

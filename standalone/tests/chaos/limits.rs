@@ -129,14 +129,16 @@ fn without_threads(bed: &Bed, scenario: &str, process: &str, then: impl FnOnce()
 /// A control group with the controller `pids`: unlike `ulimit -u` it binds root as well, whom it takes to make one.
 struct Threads {
     pid: u32,
-    root: &'static Path,
     group: PathBuf,
+    /// The process's own group, to which it goes back.
+    home: PathBuf,
 }
 
 impl Threads {
     fn limit_to_present(pid: u32) -> Self {
         let (v1, v2) = (Path::new("/sys/fs/cgroup/pids"), Path::new("/sys/fs/cgroup"));
         let root = if v1.is_dir() { v1 } else { v2 };
+        let home = root.join(group_of(pid, root == v1));
         if root == v2 {
             fs::write(root.join("cgroup.subtree_control"), "+pids").expect("control groups need root");
         }
@@ -145,7 +147,7 @@ impl Threads {
         fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
         let present = fs::read_to_string(group.join("pids.current")).unwrap();
         fs::write(group.join("pids.max"), present.trim()).unwrap();
-        Self { pid, root, group }
+        Self { pid, group, home }
     }
 
     fn refused(&self) -> u64 {
@@ -154,11 +156,23 @@ impl Threads {
     }
 }
 
+/// A process's control group, below the root of its hierarchy. Each line is `ID:CONTROLLERS:/PATH`; of version 2
+/// there is one, without controllers.
+fn group_of(pid: u32, is_v1: bool) -> String {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let wanted = if is_v1 { "pids" } else { "" };
+    let path = groups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|name| name == wanted).then_some(path)
+    });
+    path.expect("such a hierarchy").trim_start_matches('/').to_owned()
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
         // A process that has died has left by itself; then nothing is left to be done.
         let _ = fs::write(self.group.join("pids.max"), "max");
-        let _ = fs::write(self.root.join("cgroup.procs"), self.pid.to_string());
+        let _ = fs::write(self.home.join("cgroup.procs"), self.pid.to_string());
         let _ = fs::remove_dir(&self.group);
     }
 }

@@ -1,6 +1,7 @@
 //! Very much at one instant.
 
 use std::{
+    collections::{HashMap, HashSet},
     ops::ControlFlow,
     sync::Arc,
     thread,
@@ -11,17 +12,20 @@ use ksched_client::{
     Message,
     reader::{Since, TopicReader, Until},
 };
+use ksched_testbed::proxy::Cut;
 use parking_lot::Mutex;
 
 use crate::{
-    bed::{Bed, block_on, now_ms},
-    catch::Catch,
+    bed::{Bed, COORDINATORS, WORKERS, block_on, now_ms},
+    catch::{Catch, Caught},
+    flood::{Flood, Told},
+    mischief::{light, until_ended},
     table,
 };
 
 const MILLION: usize = 1_000_000;
 /// `memory.limit` and what a process has besides.
-const WORKER_MIB: u64 = 400;
+pub(crate) const WORKER_MIB: u64 = 400;
 const BATCH: usize = 1_000;
 /// On two cores that also run the brokers, and with the profile that tests are built with.
 const MILLION_OUT_WITHIN: Duration = Duration::from_secs(45);
@@ -92,11 +96,72 @@ pub(crate) fn a_million_in_one_second(bed: &Bed) {
     let lost = seen.iter().filter(|one| one.0 == 0).count();
     let worst_ms = seen.iter().map(|one| one.2).max().unwrap_or_default();
     table::push_counted(scenario, MILLION - lost, [lost, doubled, early], worst_ms);
-    for worker in ["worker-1", "worker-2", "worker-3"] {
+    for worker in WORKERS {
         let mib = bed.cluster.rss_bytes(worker).unwrap() >> 20;
         table::note(scenario, format!("{worker} has {mib} MiB resident"));
         assert!(mib < WORKER_MIB, "{worker} has {mib} MiB");
     }
     assert_eq!([lost, doubled, early], [0; 3], "lost, doubled, early");
     assert!(Duration::from_millis(worst_ms as u64) < MILLION_OUT_WITHIN, "{worst_ms} ms late");
+}
+
+/// Less than the 10 s after which an append's outcome is unknown.
+const HELD: Duration = Duration::from_secs(6);
+/// 48 MiB of calls in flight, 64 MiB in librdkafka's queue (those of callers that have gone, too), 16 chunks of 1 MiB
+/// for each of the flood's four streams, a call of each of its callers that is being read (112 MiB), and what a process
+/// has besides.
+const COORDINATOR_MIB: usize = 330;
+
+/// Kafka takes nothing for a while, and callers of every door push as fast as they are let: calls are refused, streams
+/// wait, no coordinator takes more memory than it has room for, and whatever was acknowledged comes once.
+pub(crate) fn faster_than_kafka(bed: &Bed) {
+    let scenario = "loads::faster_than_kafka";
+    let topic = bed.target("loads::faster_than_kafka, flood");
+    let catch = Catch::start(bed, &topic);
+    let link = &bed.links().coordinators_kafka;
+    let mut told = None;
+    let (outcome, peak) = bed.peak_rss(&COORDINATORS, || {
+        until_ended(bed, scenario, light(20), || {
+            link.cut(Cut::Both);
+            let flood = Flood::start(bed, &topic);
+            thread::sleep(HELD);
+            link.heal();
+            told = Some(flood.end());
+        })
+    });
+    let Told { taken, refused, given_up, others, refused_on_streams, offered_bytes } =
+        told.expect("it has ended");
+    let (offered_mib, peak_mib) = (offered_bytes >> 20, peak as usize >> 20);
+    table::note(
+        scenario,
+        format!(
+            "{offered_mib} MiB offered: {} taken, {} refused, {given_up} given up",
+            taken.len(),
+            refused.len()
+        ),
+    );
+    table::note(scenario, format!("peak resident memory of a coordinator: {peak_mib} MiB"));
+    let number = |c: &Caught| std::str::from_utf8(c.content.key.as_deref()?).ok()?.parse::<usize>().ok();
+    let taken: HashSet<_> = taken.into_iter().collect();
+    let is_taken = |c: &Caught| number(c).is_some_and(|number| taken.contains(&number));
+    catch.wait_for(taken.len(), Duration::from_secs(60), is_taken);
+    let caught = catch.all();
+    let mut times = HashMap::<usize, usize>::new();
+    for one in &caught {
+        *times.entry(number(one).expect("a number of ours")).or_default() += 1;
+    }
+    let lost = taken.iter().filter(|number| !times.contains_key(number)).count();
+    let doubled = times.values().filter(|times| **times > 1).count();
+    let early = caught.iter().filter(|c| c.late_ms() < 0).count();
+    let worst_ms = caught.iter().map(|c| c.late_ms()).max().unwrap_or_default();
+    table::push_counted("loads::faster_than_kafka, flood", times.len(), [lost, doubled, early], worst_ms);
+    outcome.assert_nothing_wrong();
+    outcome.assert_worst_below(HELD + Duration::from_secs(15));
+    assert_eq!([lost, doubled, early], [0; 3], "lost, doubled, early");
+    assert!(refused.iter().all(|number| !times.contains_key(number)), "refused, and yet delivered");
+    assert!(!taken.is_empty() && !refused.is_empty(), "{} taken, {} refused", taken.len(), refused.len());
+    assert!(others.is_empty(), "a call is taken or overload refuses it: {others:?}");
+    assert_eq!(refused_on_streams, 0, "a stream waits");
+    assert!(offered_mib > COORDINATOR_MIB, "only {offered_mib} MiB were offered");
+    assert!(peak_mib < COORDINATOR_MIB, "a coordinator has {peak_mib} MiB");
 }

@@ -15,6 +15,7 @@ mod clocks;
 mod control_plane;
 mod disk;
 mod failpoints;
+mod flood;
 mod hostile;
 mod limits;
 mod links;

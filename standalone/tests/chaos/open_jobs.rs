@@ -16,7 +16,7 @@ use ksched_local::cluster::{Geometry, Options};
 use ksched_testbed::bed::{eventually, job_name};
 
 use crate::{
-    bed::{Bed, now_ms},
+    bed::{Bed, WORKERS, now_ms},
     catch::Catch,
     run::{Load, Run},
     table,
@@ -32,7 +32,6 @@ const EACH: usize = 3;
 /// Some slots come only after the messages are due, and are drained then.
 const OPEN: usize = BUCKETS - 300;
 const COORDINATOR: &str = "coordinator-1";
-const WORKERS: [&str; 2] = ["worker-1", "worker-2"];
 const FOUND_WITHIN: Duration = Duration::from_secs(60);
 /// A transaction each, on two cores.
 const DRAINED_WITHIN: Duration = Duration::from_secs(240);
@@ -49,7 +48,7 @@ pub(crate) fn bed() -> Bed {
 /// Every bucket is overdue, nobody drains; the only coordinator is killed, then killed again half-way through.
 pub(crate) fn coordinator_restarted(bed: &Bed) {
     let scenario = "open_jobs::coordinator_restarted";
-    WORKERS.iter().for_each(|name| bed.cluster.stop(name).unwrap());
+    WORKERS[..2].iter().for_each(|name| bed.cluster.stop(name).unwrap());
     let topic = bed.target(scenario);
     let catch = Catch::start(bed, &topic);
     let due_ms = now_ms() + 30_000;
@@ -60,7 +59,7 @@ pub(crate) fn coordinator_restarted(bed: &Bed) {
         eventually("open jobs again", FOUND_WITHIN, || Some(open(bed)).filter(|count| *count >= seen));
     table::note(scenario, format!("{seen} open jobs, {again} after the restart"));
 
-    WORKERS.iter().for_each(|name| bed.cluster.start_again(name).unwrap());
+    WORKERS[..2].iter().for_each(|name| bed.cluster.start_again(name).unwrap());
     let drained_from = Instant::now();
     // Lanes go on beside it.
     let load = Load { rate: 100, seconds: 20, delays_ms: (500, 4_000), ..Load::default() };

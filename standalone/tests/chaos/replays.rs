@@ -1,7 +1,7 @@
 //! A request that its client has given up, arriving later: the anomaly that Jepsen found in Bufstream. Kafka must
 //! refuse it, because whoever lost it has raised its producer's epoch before it went on.
 
-use std::{thread, time::Duration};
+use std::{io, thread, time::Duration};
 
 use ksched_core::message::Content;
 use ksched_kafka::append::{Append, Appender, Limits};
@@ -26,9 +26,13 @@ const SEEN_WITHIN: Duration = Duration::from_secs(10);
 const NEARLY_TIMED_OUT: Duration = Duration::from_millis(8_500);
 /// Longer than `socket.timeout.ms`: its client has given it up.
 const ON_HOLD: Duration = Duration::from_secs(12);
+/// INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.
+const FENCED: [i16; 2] = [47, 90];
 
+/// A broker that took each of them would have been asked too early: then nothing is shown.
 pub(crate) fn end_txn(bed: &Bed) {
-    replay_each(bed, "replays::end_txn", Api::END_TXN);
+    let codes = replay_each(bed, "replays::end_txn", Api::END_TXN);
+    assert!(codes.iter().any(|code| FENCED.contains(code)), "none was refused: {codes:?}");
 }
 
 pub(crate) fn produce(bed: &Bed) {
@@ -91,10 +95,11 @@ pub(crate) fn one_of_two_times_out(bed: &Bed) {
     assert_eq!(values, ["after", "alone", "alone before", "before", "old", "young"]);
 }
 
-/// Takes one away, lets its sender go on for a moment, lets it through; several times.
-fn replay_each(bed: &Bed, scenario: &'static str, api: Api) {
+/// Takes one away, lets its sender go on for a moment, lets it through; several times. The error codes that came.
+fn replay_each(bed: &Bed, scenario: &'static str, api: Api) -> Vec<i16> {
     bed.wait_lane_on(LINKED);
     let (link, mut dice) = (&bed.links().worker_kafka, Dice::of(scenario));
+    let mut codes = Vec::new();
     let outcome = until_ended(bed, scenario, light(16), || {
         for _ in 0..TIMES {
             link.on(api, 1, Action::Keep);
@@ -102,23 +107,29 @@ fn replay_each(bed: &Bed, scenario: &'static str, api: Api) {
             let pause = Duration::from_millis(dice.below(20..1_500));
             thread::sleep(pause);
             for (request, answer) in link.replay() {
-                table::note(
-                    scenario,
-                    format!("replayed after {pause:?}: {}", told(&request, answer.as_ref())),
-                );
+                let code = answer.as_ref().ok().and_then(|answer| code(&request, answer));
+                codes.extend(code);
+                table::note(scenario, format!("replayed after {pause:?}: {}", told(code, &answer)));
             }
         }
     });
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(Duration::from_secs(15));
+    codes
+}
+/// Where tests know to read one.
+fn code(request: &Frame, answer: &Frame) -> Option<i16> {
+    match request.api() {
+        Api::END_TXN => Some(answer.end_txn_error()),
+        Api::PRODUCE => Some(answer.produce_error()),
+        _ => None,
+    }
 }
 
-/// 47: INVALID_PRODUCER_EPOCH. 90: PRODUCER_FENCED.
-fn told(request: &Frame, answer: Result<&Frame, &std::io::Error>) -> String {
-    match answer {
-        Ok(answer) if request.api() == Api::END_TXN => format!("error code {}", answer.end_txn_error()),
-        Ok(answer) if request.api() == Api::PRODUCE => format!("error code {}", answer.produce_error()),
-        Ok(answer) => format!("an answer of {} bytes", answer.0.len()),
-        Err(error) => format!("no answer ({error})"),
+fn told(code: Option<i16>, answer: &io::Result<Frame>) -> String {
+    match (code, answer) {
+        (Some(code), _) => format!("error code {code}"),
+        (None, Ok(answer)) => format!("an answer of {} bytes", answer.0.len()),
+        (None, Err(error)) => format!("no answer ({error})"),
     }
 }

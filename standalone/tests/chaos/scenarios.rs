@@ -71,6 +71,7 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(targets::deleted_and_narrowed, 10, short, 5),
         scenario!(targets::recreated_and_grown, 10, long, 5),
         scenario!(loads::a_thousand_for_one_key, 9, short, 5),
+        scenario!(loads::faster_than_kafka, 13, long, 15),
         scenario!(hostile::claims_finished, 14, long, 15),
         scenario!(hostile::never_finishes, 14, short, 15),
         scenario!(streams::coordinator_stopped, 12, long, 5),
@@ -108,7 +109,17 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(brokers::rolling_restart, 4, long, 20),
     ];
     let disk = vec![scenario!(disk::full, 13, long, 30)];
-    let guarded = vec![scenario!(targets::read_only, 10, long, 5)];
+    let guarded = vec![
+        scenario!(brokers::lone_one_stays, 4, long, 5),
+        scenario!(targets::read_only, 10, long, 5),
+        scenario!(targets::own_topics_forbidden, 10, long, 5),
+        scenario!(targets::unknown_with_auto_creation, 10, long, 5),
+        scenario!(targets::thousands_refuse, 10, long, 5),
+    ];
+    let strict = vec![
+        scenario!(brokers::lone_one_resigns, 4, long, 5),
+        scenario!(targets::unknown_without_auto_creation, 10, long, 5),
+    ];
     let many = vec![scenario!(open_jobs::coordinator_restarted, 14, long, 60)];
     let failing = vec![scenario!(failpoints::each_place_of_each_job, 1, long, 10)];
     let mut stages = vec![
@@ -117,6 +128,7 @@ pub(crate) fn all() -> Vec<Stage> {
         Stage { start: brokers::three, scenarios: three },
         Stage { start: disk::bed, scenarios: disk },
         Stage { start: targets::guarded, scenarios: guarded },
+        Stage { start: targets::strict, scenarios: strict },
         Stage { start: open_jobs::bed, scenarios: many },
         Stage { start: failpoints::bed, scenarios: failing },
     ];

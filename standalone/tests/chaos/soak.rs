@@ -10,7 +10,7 @@ use ksched_testbed::{
 };
 
 use crate::{
-    bed::{Bed, now_ms},
+    bed::{Bed, COORDINATORS, WORKERS, now_ms},
     mischief::during,
     run::Load,
     table,
@@ -42,8 +42,6 @@ pub(crate) fn random_mix(bed: &Bed) {
 }
 
 fn one(bed: &Bed, scenario: &str, dice: &mut Dice) {
-    const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
-    const COORDINATORS: [&str; 2] = ["coordinator-1", "coordinator-2"];
     let links = bed.links();
     let worker = WORKERS[dice.below(0..3) as usize];
     let coordinator = COORDINATORS[dice.below(0..2) as usize];

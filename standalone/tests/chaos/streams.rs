@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ksched_client::bench::Door;
 
 use crate::{
-    bed::{Bed, now_ms},
+    bed::{Bed, COORDINATORS, now_ms},
     mischief::during,
     run::Load,
     table,
@@ -20,7 +20,7 @@ pub(crate) fn coordinator_stopped(bed: &Bed) {
         Load { door: Door::Stream, rate: 500, seconds: 18, delays_ms: (500, 5_000), ..Load::default() };
     let outcome = during(bed, scenario, load, || {
         let at_ms = now_ms();
-        for name in ["coordinator-1", "coordinator-2"] {
+        for name in COORDINATORS {
             let began_at = Instant::now();
             bed.cluster.stop(name).unwrap();
             let took = began_at.elapsed();

@@ -1,15 +1,25 @@
 //! Targets that change while messages for them wait.
 
-use std::{thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
-use ksched_client::Message;
+use ksched_client::{Error, Message, bench::Door};
+use ksched_core::message::{Content, Header};
+use ksched_kafka::{Log as _, Outgoing, Producer as _};
 use ksched_local::cluster::{Geometry, Options};
-use ksched_testbed::wire;
+use ksched_testbed::wire::{self, Pattern};
+use tonic::Code;
 
 use crate::{
-    bed::{Bed, block_on, now_ms},
+    bed::{Bed, WORKERS, block_on, now_ms},
     catch::{Catch, Caught},
+    loads::WORKER_MIB,
     mischief::{light, until_ended},
+    run::Load,
     table,
 };
 
@@ -42,7 +52,7 @@ pub(crate) fn deleted_and_narrowed(bed: &Bed) {
     let letters = [gone, narrow].map(|topic| dead.wait_for(EACH, WITHIN, at(topic)));
     let fits = taken.wait_for(EACH, WITHIN, |c| c.value() == "fits");
     for (topic, letters) in [gone, narrow].iter().zip(&letters) {
-        let codes: std::collections::BTreeSet<_> =
+        let codes: BTreeSet<_> =
             letters.iter().map(|c| c.header("ksched-error-code").unwrap_or_default()).collect();
         table::note(scenario, format!("{topic}: {} dead letters, {codes:?}", letters.len()));
     }
@@ -90,6 +100,8 @@ pub(crate) fn guarded() -> Bed {
     let properties = [
         ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
         ("allow.everyone.if.no.acl.found", "true"),
+        // Thousands of targets: room is taken by what is written, not by indices beforehand.
+        ("log.index.size.max.bytes", "65536"),
     ];
     let kafka_properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let geometry = Geometry { ratio: Some(8), levels: Some(2), ..Geometry::default() };
@@ -108,11 +120,11 @@ pub(crate) fn read_only(bed: &Bed) {
         schedule(bed, closed, b"too late");
         // They wait in their lanes.
         thread::sleep(Duration::from_secs(1));
-        wire::forbid_writes(&bed.cluster.kafka().address(), closed);
+        wire::forbid_writes(&bed.cluster.kafka().address(), Pattern::Literal, closed);
         thread::sleep(Duration::from_secs(9));
     });
     let letters = dead.wait_for(EACH, WITHIN, |c| c.header("ksched-topic").as_deref() == Some(closed));
-    let codes: std::collections::BTreeSet<_> =
+    let codes: BTreeSet<_> =
         letters.iter().map(|c| c.header("ksched-error-code").unwrap_or_default()).collect();
     let late = letters.iter().map(|c| c.late_ms()).max();
     table::note(scenario, format!("{} dead letters, {codes:?}, at most {late:?} ms late", letters.len()));
@@ -120,6 +132,224 @@ pub(crate) fn read_only(bed: &Bed) {
     outcome.assert_worst_below(BOUND);
     assert_eq!((taken.all().len(), letters.len()), (0, EACH), "delivered, dead letters");
     assert_eq!(codes.into_iter().collect::<Vec<_>>(), ["REFUSED_BY_BROKER"]);
+}
+
+/// Topics of ksched's own, and who is kept from going on by it: intake jobs and drains; intake jobs; lanes, of which
+/// half the messages of `schedule` leave markers.
+const OWN: [&str; 3] = ["ksched.due", "ksched.wheel.1", "ksched.control"];
+const FORBIDDEN_FOR: Duration = Duration::from_secs(5);
+
+/// Nobody may write to a topic of ksched's own for a while: what would go there waits, and no record is to blame.
+pub(crate) fn own_topics_forbidden(bed: &Bed) {
+    let kafka = bed.cluster.kafka().address();
+    let dead = Catch::start(bed, "ksched.dlq");
+    for (own, scenario) in OWN.into_iter().zip([
+        "targets::own_topics_forbidden, due",
+        "targets::own_topics_forbidden, wheel",
+        "targets::own_topics_forbidden, control",
+    ]) {
+        let marked = format!("chaos.targets.beside.{own}");
+        ksched_kafka::target::create(&bed.log, &marked, 2, &[]).unwrap();
+        let taken = Catch::start(bed, &marked);
+        let log_lengths = WORKERS[..2].iter().map(|name| bed.log_length(name)).collect::<Vec<_>>();
+        // Through the wheel as well: its slots are 10 s wide and open 8 s before.
+        let load =
+            Load { door: Door::Intake, rate: 200, seconds: 20, delays_ms: (0, 30_000), ..Load::default() };
+        let outcome = until_ended(bed, scenario, load, || {
+            schedule(bed, &marked, b"with a marker or without");
+            thread::sleep(Duration::from_secs(4));
+            wire::forbid_writes(&kafka, Pattern::Literal, own);
+            if own == "ksched.due" {
+                let refused = block_on(bed.client().schedule(Message::new(&marked))).unwrap_err();
+                assert!(matches!(&refused, Error::Call(call) if call.code == Code::Internal), "{refused}");
+            }
+            thread::sleep(FORBIDDEN_FOR);
+            wire::allow_writes(&kafka, Pattern::Literal, own);
+        });
+        let said: String =
+            WORKERS[..2].iter().zip(log_lengths).map(|(name, from)| bed.log_since(name, from)).collect();
+        let taken = taken.wait_for(EACH, WITHIN, |_| true);
+        table::note(
+            scenario,
+            format!("beside it {} of {EACH}, dead letters {}", taken.len(), dead.all().len()),
+        );
+        // What waits in the intake topic or the wheel is not in its lane yet, and may be due already.
+        outcome.assert_exact_in_any_order();
+        outcome.assert_worst_below(FORBIDDEN_FOR + BOUND);
+        assert!(said.contains("starting over"), "nobody has wanted to write to {own}");
+        assert_eq!(taken.len(), EACH, "those beside it, each once");
+        assert_eq!(dead.all().len(), 0, "dead letters");
+    }
+}
+
+/// Targets of each kind: never there; there until messages wait for them; closed to writers by a rule.
+const MISSING: usize = 1_400;
+const DELETED: usize = 600;
+const CLOSED: usize = 20;
+/// Messages for each.
+const FOR_EACH: usize = 3;
+const CLOSED_PREFIX: &str = "chaos.thousands.closed.";
+
+/// Two thousand targets, and none takes anything: a dead letter for each message, the rest within a bound.
+pub(crate) fn thousands_refuse(bed: &Bed) {
+    let scenario = "targets::thousands_refuse";
+    let kafka = bed.cluster.kafka().address();
+    let names =
+        |kind: &str, count| (0..count).map(|n| format!("chaos.thousands.{kind}.{n}")).collect::<Vec<_>>();
+    let (missing, deleted, closed) =
+        (names("missing", MISSING), names("deleted", DELETED), names("closed", CLOSED));
+    make(bed, &[&deleted[..], &closed].concat());
+    let dead = Catch::start(bed, "ksched.dlq");
+    let all = [&missing[..], &deleted, &closed].concat();
+    let (outcome, peak) = bed.peak_rss(&WORKERS[..2], || {
+        until_ended(bed, scenario, light(50), || {
+            let from_ms = now_ms() + 12_000;
+            let message = |(n, topic): (usize, &String)| {
+                // In a row, and each target again each some seconds.
+                let due_ms = from_ms + n as i64 * 5;
+                Message::new(topic).key(format!("key-{n}")).value(n.to_string()).due_ms(due_ms)
+            };
+            let messages = all.iter().cycle().take(all.len() * FOR_EACH).enumerate().map(message);
+            let results = block_on(bed.client().batch(messages.collect()));
+            assert!(results.iter().all(Result::is_ok), "{:?}", results.iter().find(|r| r.is_err()));
+            wire::delete_topics(&kafka, &deleted);
+            wire::forbid_writes(&kafka, Pattern::Prefixed, CLOSED_PREFIX);
+            assert!(now_ms() < from_ms, "the first were due before their targets refused");
+            thread::sleep(Duration::from_millis(
+                (from_ms - now_ms() + all.len() as i64 * FOR_EACH as i64 * 5) as u64,
+            ));
+        })
+    });
+    let count = all.len() * FOR_EACH;
+    let letters = dead.wait_for(count, Duration::from_secs(120), |_| true);
+    let mut codes = BTreeMap::<_, usize>::new();
+    for letter in &letters {
+        let topic = letter.header("ksched-topic").unwrap_or_default();
+        let kind = topic.split('.').nth(2).unwrap_or_default().to_owned();
+        *codes.entry((kind, letter.header("ksched-error-code").unwrap_or_default())).or_default() += 1;
+    }
+    let late = letters.iter().map(|c| c.late_ms()).max();
+    table::note(scenario, format!("{} dead letters, {codes:?}, at most {late:?} ms late", letters.len()));
+    table::note(scenario, format!("peak resident memory of a worker: {} MiB", peak >> 20));
+    let values: BTreeSet<_> = letters.iter().map(Caught::value).collect();
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(Duration::from_secs(5));
+    assert_eq!((letters.len(), values.len()), (count, count), "dead letters, each once");
+    let expected = [
+        ("closed", "REFUSED_BY_BROKER", CLOSED),
+        ("deleted", "UNKNOWN_TOPIC", DELETED),
+        ("missing", "UNKNOWN_TOPIC", MISSING),
+    ];
+    let expected =
+        expected.map(|(kind, code, topics)| ((kind.to_owned(), code.to_owned()), topics * FOR_EACH));
+    assert_eq!(codes, expected.into(), "dead letters by kind of target and reason");
+    assert!(peak >> 20 < WORKER_MIB, "a worker has {} MiB", peak >> 20);
+}
+
+/// Some at a time: each is waited for until it can be used.
+fn make(bed: &Bed, names: &[String]) {
+    thread::scope(|scope| {
+        for some in names.chunks(names.len().div_ceil(8)) {
+            scope.spawn(move || {
+                for name in some {
+                    ksched_kafka::target::create(&bed.log, name, 1, &[]).unwrap();
+                }
+            });
+        }
+    });
+}
+
+/// A broker where naming a topic does not make it, and which asks to be let go before it stops.
+pub(crate) fn strict() -> Bed {
+    let properties = [("auto.create.topics.enable", "false"), ("controlled.shutdown.enable", "true")];
+    let kafka_properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let geometry = Geometry { ratio: Some(8), levels: Some(2), ..Geometry::default() };
+    let options = Options { coordinators: 1, workers: 2, geometry, kafka_properties, ..Options::default() };
+    Bed::start("strict", options)
+}
+
+pub(crate) fn unknown_without_auto_creation(bed: &Bed) {
+    unknown(bed, "targets::unknown_without_auto_creation", false);
+}
+
+pub(crate) fn unknown_with_auto_creation(bed: &Bed) {
+    unknown(bed, "targets::unknown_with_auto_creation", true);
+}
+
+/// Both doors take a message for a topic that is not there; whether it is there is judged when it is due. ksched
+/// makes no target, whatever the broker would do for others.
+fn unknown(bed: &Bed, scenario: &'static str, auto_creation: bool) {
+    let [never, vanishing, coming, probe] =
+        ["never", "vanishing", "coming", "probe"].map(|what| format!("chaos.unknown.{auto_creation}.{what}"));
+    let kafka = bed.cluster.kafka().address();
+    assert_eq!(kcat_makes(bed, &probe), auto_creation, "auto.create.topics.enable");
+    ksched_kafka::target::create(&bed.log, &vanishing, 1, &[]).unwrap();
+    let dead = Catch::start(bed, "ksched.dlq");
+    let mut taken = None;
+    let outcome = until_ended(bed, scenario, light(14), || {
+        for topic in [&never, &vanishing, &coming] {
+            schedule(bed, topic, b"by the door");
+            take_in(bed, topic);
+        }
+        wire::delete_topic(&kafka, &vanishing);
+        ksched_kafka::target::create(&bed.log, &coming, 1, &[]).unwrap();
+        taken = Some(Catch::start(bed, &coming));
+        thread::sleep(Duration::from_secs(8));
+    });
+    let taken = taken.expect("it has come").wait_for(2 * EACH, WITHIN, |_| true);
+    let letters = dead.wait_for(4 * EACH, WITHIN, |_| true);
+    let by = |topic: &str, value: &str| {
+        let is_it = |c: &&Caught| c.header("ksched-topic").as_deref() == Some(topic) && c.value() == value;
+        letters.iter().filter(is_it).count()
+    };
+    table::note(scenario, format!("{} dead letters, {} delivered", letters.len(), taken.len()));
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(BOUND);
+    for topic in [&never, &vanishing] {
+        assert_eq!(
+            [by(topic, "by the door"), by(topic, "by a record")],
+            [EACH; 2],
+            "dead letters of {topic}"
+        );
+        assert_eq!(bed.log.topic(topic).unwrap(), None, "nobody makes {topic}");
+    }
+    let codes: BTreeSet<_> = letters.iter().filter_map(|c| c.header("ksched-error-code")).collect();
+    assert_eq!(codes.into_iter().collect::<Vec<_>>(), ["UNKNOWN_TOPIC"]);
+    assert_eq!(
+        (letters.len(), taken.len()),
+        (4 * EACH, 2 * EACH),
+        "dead letters, delivered to what has come"
+    );
+}
+
+/// Whether naming a topic as a producer makes it.
+fn kcat_makes(bed: &Bed, topic: &str) -> bool {
+    let kafka = bed.cluster.kafka().address();
+    let args = ["-X", "message.timeout.ms=3000", "-b", &kafka, "-t", topic, "-l", "/proc/version"];
+    let status = Command::new("kcat").arg("-P").args(args).status();
+    let sent = status.expect("kcat is needed here: scripts/install-parts test installs it").success();
+    let is_there = bed.log.topic(topic).unwrap().is_some();
+    assert_eq!(sent, is_there, "whether {topic} is there");
+    is_there
+}
+
+/// The same as [`schedule`], by plain records.
+fn take_in(bed: &Bed, topic: &str) {
+    let mut producer = bed.log.producer().unwrap();
+    for n in 0..EACH {
+        let due_ms = now_ms() + 4_000 + 100 * n as i64;
+        let headers = vec![
+            Header::new("ksched-topic", topic.to_owned()),
+            Header::new("ksched-deliver-at", due_ms.to_string()),
+        ];
+        let content =
+            Content { key: Some(format!("key-{n}").into()), value: Some("by a record".into()), headers };
+        let partition = Some(n as i32 % 16);
+        let record =
+            Outgoing { topic: "SCHEDULED_MESSAGES", partition, timestamp_ms: None, content: &content };
+        producer.send(n, record).unwrap();
+    }
+    assert!(producer.flush().unwrap().is_empty(), "records are taken");
 }
 
 /// Due from four seconds on, one each 100 ms.

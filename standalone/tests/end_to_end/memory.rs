@@ -1,15 +1,9 @@
 //! Overload shows as lateness, never as a dead process.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-    time::Duration,
-};
-
 use ksched_client::bench::Door;
 
 use crate::{
-    bed::Bed,
+    bed::{Bed, WORKERS},
     run::{Load, Run},
     table,
 };
@@ -30,21 +24,7 @@ pub(crate) fn stays_bounded(bed: &Bed) {
     let scenario = "memory::stays_bounded";
     bed.wait_all_lanes_held();
     let run = Run::start(bed, scenario, LOAD);
-    let (done, peak) = (AtomicBool::new(false), AtomicU64::new(0));
-    let outcome = thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                for worker in ["worker-1", "worker-2"] {
-                    peak.fetch_max(bed.cluster.rss_bytes(worker).unwrap_or(0), Ordering::Relaxed);
-                }
-                thread::sleep(Duration::from_millis(200));
-            }
-        });
-        let outcome = run.finish(None);
-        done.store(true, Ordering::Relaxed);
-        outcome
-    });
-    let peak = peak.into_inner();
+    let (outcome, peak) = bed.peak_rss(&WORKERS[..2], || run.finish(None));
     table::note(scenario, format!("peak resident memory of a worker: {} MiB", peak >> 20));
     // A lane that has stopped reading has later messages before earlier ones that it has not read yet.
     outcome.assert_exact_in_any_order();
