@@ -8,7 +8,7 @@
 #   make tools   the command-line tools that the README and the hints use, in one folder for PATH
 #   make sim     whole clusters under faults in virtual time: ARGS="--seeds 100000 --from 1", "--seed N --trace", "--mutants"
 #   make experiment  ksched beside PostgreSQL and MariaDB on one plan, and a page that compares them (docs/EXPERIMENT.md)
-#   make bench   a measured run against such a cluster: ARGS="--rate 5000 --duration 60s"
+#   make bench   the whole table of what speed is aimed at (half an hour); ARGS="--rate 5000 --duration 60s": one run
 #
 # Builds and downloads are kept under ~/.cache/ksched (KSCHED_CACHE), so that a second run is quick.
 
@@ -73,11 +73,10 @@ tools:
 	@echo 'export PATH=$(KSCHED_CACHE)/bin:$(BIN):$$PATH'
 
 # A cluster of its own, gone afterwards whatever the outcome.
-bench: ARGS ?= --rate 5000 --duration 60s --delays 0s..30s
 bench:
 	@scripts/install-parts local
 	cargo build --locked --release $(PRODUCTS)
-	set -e; \
+	@set -e; [ -n "$(ARGS)" ] || exec scripts/bench-targets; \
 	trap '$(RELEASE)/ksched local down --purge --dir $(BENCH_DIR)' EXIT; \
 	up=$$($(RELEASE)/ksched local up --dir $(BENCH_DIR) --coordinators 2 --workers 3 --output json); \
 	$(RELEASE)/ksched-client bench --server "$$(jq -r '.coordinators[0].grpc' <<< "$$up")" $(ARGS)

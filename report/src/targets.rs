@@ -10,15 +10,18 @@ use crate::{
     text::number,
 };
 
+/// None where a run does not have it.
+type Figure = fn(&Run) -> Option<f64>;
+
 /// A line of the table.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     what: &'static str,
     is_of: fn(&Run) -> bool,
-    figure: fn(&Run) -> Option<f64>,
+    figure: Figure,
     unit: Unit,
     /// What the figure is divided by, and its name.
-    floor: Option<(&'static str, fn(&Run) -> Option<f64>)>,
+    floor: Option<(&'static str, Figure)>,
     target: Target,
 }
 
