@@ -58,6 +58,8 @@ use crate::{
 const LEAD: Duration = Duration::from_millis(200);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_millis(200);
+/// Without a delivery for so long all has come.
+const QUIET: Duration = Duration::from_secs(1);
 /// After the last delivery, so that a second copy of it would be seen.
 const AFTER_LAST: Duration = Duration::from_millis(500);
 
@@ -84,7 +86,8 @@ pub struct Options {
 pub enum Reading {
     /// All along; the run ends when everything is delivered.
     Live,
-    /// When everything is scheduled, so that it costs the measured system nothing; there is no visible lateness then.
+    /// When everything is scheduled and the topic has stopped to grow, so that it costs the measured system next to
+    /// nothing; there is no visible lateness then.
     After,
     /// Not at all: the run ends when everything is scheduled. [`recheck()`] judges later.
     None,
@@ -206,6 +209,9 @@ async fn run_noted<L: Log>(
     mut progress: impl FnMut(&Progress) + Send,
 ) -> Result<Report, Error> {
     options.check()?;
+    if options.reading == Reading::After && notes.is_some() {
+        return Err(Error::Settings("a run with a ledger is read while it lasts".to_owned()));
+    }
     let shape = options.shape.clone();
     let plan = Arc::new(blocking(move || Ok(Plan::new(shape))).await?);
     let ledger = Arc::new(Ledger::new(plan.len(), notes.clone()));
@@ -258,6 +264,7 @@ async fn run_noted<L: Log>(
     let last_due_ms =
         blocking(move || Ok((0..planned.len()).map(|n| planned.due_ms(n, due_from.of(n))).max())).await?;
     if options.reading == Reading::After {
+        wait_for_rest(&log, &options, last_due_ms.unwrap_or(0)).await?;
         let since = Since::Offsets(ends.into());
         reader = Some(start_reader(log, &options.topic, since, Arc::clone(&live)).await?);
     }
@@ -324,6 +331,20 @@ async fn start_reader<L: Log>(
         Ok(TopicReader::start(log, &topic, since, Until::Stopped, move |received| live.take_in(received))?)
     })
     .await
+}
+
+/// Until all is due and, for a second, nothing has come to the topic; at most the grace beyond.
+async fn wait_for_rest<L: Log>(log: &Arc<L>, options: &Options, last_due_ms: i64) -> Result<(), Error> {
+    let give_up_ms = last_due_ms.max(clock::now_ms()) + options.grace.as_millis() as i64;
+    let mut before = Vec::new();
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let now = ends(Arc::clone(log), &options.topic).await?;
+        if now == before && clock::now_ms() > last_due_ms || clock::now_ms() > give_up_ms {
+            return Ok(());
+        }
+        before = now;
+    }
 }
 
 /// Where each partition of a topic ends, for a reader that comes later.

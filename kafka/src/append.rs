@@ -324,7 +324,9 @@ impl Call {
 
     fn take(&self) -> Vec<Result<Appended, Error>> {
         let never = || Err(Error::Unknown("never settled".to_owned()));
-        self.results.lock().drain(..).map(|result| result.unwrap_or_else(never)).collect()
+        // With its room: a settled call may be looked after for some seconds more.
+        let results = std::mem::take(&mut *self.results.lock());
+        results.into_iter().map(|result| result.unwrap_or_else(never)).collect()
     }
 }
 
@@ -405,7 +407,7 @@ impl Slot {
             open.pop_front();
         }
         open.push_back((Instant::now(), Arc::clone(call)));
-        // Looked up with the list held: what is given up with a client is what it has.
+        drop(open);
         self.current()
     }
 
@@ -418,15 +420,15 @@ impl Slot {
         if open.front().is_none_or(|(began_at, _)| began_at.elapsed() < SETTLED_WITHIN) {
             return;
         }
+        open.clear();
+        drop(open);
+        tracing::warn!(
+            "appends were not acknowledged within {SETTLED_WITHIN:?}: unknown whether they are there"
+        );
         let client = self.current();
+        // Without a new one the old one goes on with nothing in flight, which is as good.
         self.replace(&client);
-        if !Arc::ptr_eq(&client, &self.current()) {
-            open.clear();
-            tracing::warn!(
-                "appends were not acknowledged within {SETTLED_WITHIN:?}: unknown whether they are there"
-            );
-            client.give_up();
-        }
+        client.give_up();
     }
 
     /// Makes a new client in the place of `dead`, unless that happened just now.
@@ -467,7 +469,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It ends at once; if it panicked there is nothing left to look at.
+            // It waits for nothing but this; if it panicked there is nothing left to look at.
             let _ = thread.join();
         }
     }
@@ -499,7 +501,8 @@ impl Client {
     /// Settles all that is in flight, and sends none of it again.
     fn give_up(&self) {
         if let Some(client) = &self.0 {
-            client.purge(PurgeConfig::default().queue().inflight());
+            // Waits for nobody: a broker's thread may be busy for as long as a name server takes.
+            client.purge(PurgeConfig::default().queue().inflight().non_blocking());
         }
     }
 }

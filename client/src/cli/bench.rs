@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     /// Only schedules: `verify` judges later.
     #[arg(long, conflicts_with = "read_after")]
     no_read: bool,
-    /// Reads what was delivered when everything is scheduled, so that reading takes nothing from what is measured.
+    /// Reads what was delivered when the topic has stopped to grow, so that reading takes nothing from what is measured.
     #[arg(long)]
     read_after: bool,
     /// Keeps a ledger in this SQLite file, so that the run can be interrupted, continued and looked at.

@@ -126,8 +126,8 @@ impl PlanArguments {
             Some(Scenario::Sustained) => self.count.or(Some(SUSTAINED)),
             _ => self.count,
         };
-        if rate.is_infinite() && count.is_none() {
-            return Err(Failure::Refused("--rate max wants a --count".to_owned()));
+        if rate.is_infinite() && (count.is_none() || self.duration.is_some()) {
+            return Err(Failure::Refused("--rate max wants a --count, and no --duration".to_owned()));
         }
         let seconds = self.duration.map_or(defaults.seconds, |duration| duration.as_secs_f64());
         Ok(Shape {

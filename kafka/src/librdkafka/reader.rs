@@ -196,6 +196,8 @@ impl ConsumerReader {
             None => {}
             Some(look) if !look.is_finished() => still.look = Some(look),
             Some(look) => {
+                // However long the answer took: what is compared lies a whole look apart.
+                still.looked_at = Instant::now();
                 if let Ok(Some(ends)) = look.join() {
                     self.judge(&ends)?;
                 }
@@ -222,7 +224,10 @@ impl ConsumerReader {
         let from: Vec<_> =
             self.assigned.iter().zip(positions).map(|((at, _), position)| (at.clone(), position)).collect();
         tracing::warn!(?from, "reading stood still though there is more: another client goes on");
+        // Whoever is slow, and not stuck, has more time with each client.
+        let look_every = self.still.look_every.saturating_mul(2);
         self.start(&from)?;
+        self.still.look_every = look_every;
         let paused: Vec<_> = self.paused.iter().cloned().collect();
         self.change(&paused, Consumer::pause)
     }
@@ -242,8 +247,10 @@ impl ConsumerReader {
         // like that, asks again a second later. Whoever asks for metadata waits for the connection; what comes is
         // everybody's.
         let topics: HashSet<&str> = from.iter().map(|(at, _)| &*at.topic).collect();
+        let deadline = Instant::now() + CONNECT_LIMIT;
         for topic in topics {
-            if let Err(error) = client.fetch_metadata(Some(topic), CONNECT_LIMIT) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Err(error) = client.fetch_metadata(Some(topic), left) {
                 tracing::debug!(%error, topic, "no metadata for a reader yet");
             }
         }
@@ -275,9 +282,12 @@ impl Reader for ConsumerReader {
 
     fn poll(&mut self, wait: Duration) -> Result<Option<Record>, Error> {
         let read = self.read(wait);
-        if matches!(read, Ok(None)) {
-            self.still.came_up_empty = true;
-            self.look()?;
+        match read {
+            Ok(None) => {
+                self.still.came_up_empty = true;
+                self.look()?;
+            }
+            _ => self.still.look_every = self.still.look_every.min(LOOK_EVERY),
         }
         read
     }

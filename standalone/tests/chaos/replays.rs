@@ -4,7 +4,7 @@
 use std::{io, thread, time::Duration};
 
 use ksched_core::message::Content;
-use ksched_kafka::append::{Append, Appender, Limits};
+use ksched_kafka::append::{self, Append, Appender, Limits};
 use ksched_testbed::{
     dice::Dice,
     links::LINKED,
@@ -85,6 +85,8 @@ pub(crate) fn one_of_two_times_out(bed: &Bed) {
     link.heal();
     let outcomes = [given_up, block_on(young)].concat();
     table::note(scenario, format!("{outcomes:?}"));
+    let unknown = |outcome: &Result<_, _>| matches!(outcome, Err(append::Error::Unknown(_)));
+    assert!(outcomes.iter().all(unknown), "{outcomes:?}");
     let after = block_on(append("after"));
     assert!(after.iter().all(Result::is_ok), "{after:?}");
     catch.wait_for(6, SEEN_WITHIN, |_| true);
