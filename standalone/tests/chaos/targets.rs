@@ -182,15 +182,19 @@ pub(crate) fn own_topics_forbidden(bed: &Bed) {
     }
 }
 
-/// Targets of each kind: never there; there until messages wait for them; closed to writers by a rule.
+/// Targets that are not there: never, or no longer when messages wait for them.
 const MISSING: usize = 1_400;
 const DELETED: usize = 600;
-const CLOSED: usize = 20;
-/// Messages for each.
-const FOR_EACH: usize = 3;
+/// Closed to writers by one rule. Few, with many messages: each is searched for by itself, and beside a thousand of
+/// them lanes were minutes late (OPERATIONS.md, Overload and limits).
+const CLOSED: usize = 2;
 const CLOSED_PREFIX: &str = "chaos.thousands.closed.";
+const REFUSED: usize = 8_000;
+/// What goes elsewhere; measured 1.7 to 5.4 s on two busy cores.
+const BESIDE_THOUSANDS: Duration = Duration::from_secs(10);
 
-/// Two thousand targets, and none takes anything: a dead letter for each message, the rest within a bound.
+/// Two thousand targets that are not there, and two that may not be written to: a dead letter for each of eight
+/// thousand messages, the rest within a bound.
 pub(crate) fn thousands_refuse(bed: &Bed) {
     let scenario = "targets::thousands_refuse";
     let kafka = bed.cluster.kafka().address();
@@ -200,28 +204,27 @@ pub(crate) fn thousands_refuse(bed: &Bed) {
         (names("missing", MISSING), names("deleted", DELETED), names("closed", CLOSED));
     make(bed, &[&deleted[..], &closed].concat());
     let dead = Catch::start(bed, "ksched.dlq");
-    let all = [&missing[..], &deleted, &closed].concat();
+    let gone = [&missing[..], &deleted].concat();
+    // Every fourth for a closed one.
+    let gone = gone.iter().cycle().take(REFUSED * 3 / 4).collect::<Vec<_>>();
+    let targets = gone.chunks(3).zip(closed.iter().cycle());
+    let targets = targets.flat_map(|(three, closed)| three.iter().copied().chain([closed]));
     let (outcome, peak) = bed.peak_rss(&WORKERS[..2], || {
-        until_ended(bed, scenario, light(50), || {
+        until_ended(bed, scenario, light(60), || {
             let from_ms = now_ms() + 12_000;
+            let due_ms = |n: usize| from_ms + n as i64 * 5;
             let message = |(n, topic): (usize, &String)| {
-                // In a row, and each target again each some seconds.
-                let due_ms = from_ms + n as i64 * 5;
-                Message::new(topic).key(format!("key-{n}")).value(n.to_string()).due_ms(due_ms)
+                Message::new(topic).key(format!("key-{n}")).value(n.to_string()).due_ms(due_ms(n))
             };
-            let messages = all.iter().cycle().take(all.len() * FOR_EACH).enumerate().map(message);
-            let results = block_on(bed.client().batch(messages.collect()));
+            let results = block_on(bed.client().batch(targets.enumerate().map(message).collect()));
             assert!(results.iter().all(Result::is_ok), "{:?}", results.iter().find(|r| r.is_err()));
             wire::delete_topics(&kafka, &deleted);
             wire::forbid_writes(&kafka, Pattern::Prefixed, CLOSED_PREFIX);
             assert!(now_ms() < from_ms, "the first were due before their targets refused");
-            thread::sleep(Duration::from_millis(
-                (from_ms - now_ms() + all.len() as i64 * FOR_EACH as i64 * 5) as u64,
-            ));
+            thread::sleep(Duration::from_millis((due_ms(REFUSED) - now_ms()) as u64));
         })
     });
-    let count = all.len() * FOR_EACH;
-    let letters = dead.wait_for(count, Duration::from_secs(120), |_| true);
+    let letters = dead.wait_for(REFUSED, Duration::from_secs(120), |_| true);
     let mut codes = BTreeMap::<_, usize>::new();
     for letter in &letters {
         let topic = letter.header("ksched-topic").unwrap_or_default();
@@ -233,15 +236,15 @@ pub(crate) fn thousands_refuse(bed: &Bed) {
     table::note(scenario, format!("peak resident memory of a worker: {} MiB", peak >> 20));
     let values: BTreeSet<_> = letters.iter().map(Caught::value).collect();
     outcome.assert_exact_but_order();
-    outcome.assert_worst_below(Duration::from_secs(5));
-    assert_eq!((letters.len(), values.len()), (count, count), "dead letters, each once");
+    outcome.assert_worst_below(BESIDE_THOUSANDS);
+    assert_eq!((letters.len(), values.len()), (REFUSED, REFUSED), "dead letters, each once");
+    let each = REFUSED * 3 / 4 / (MISSING + DELETED);
     let expected = [
-        ("closed", "REFUSED_BY_BROKER", CLOSED),
-        ("deleted", "UNKNOWN_TOPIC", DELETED),
-        ("missing", "UNKNOWN_TOPIC", MISSING),
+        ("closed", "REFUSED_BY_BROKER", REFUSED / 4),
+        ("deleted", "UNKNOWN_TOPIC", DELETED * each),
+        ("missing", "UNKNOWN_TOPIC", MISSING * each),
     ];
-    let expected =
-        expected.map(|(kind, code, topics)| ((kind.to_owned(), code.to_owned()), topics * FOR_EACH));
+    let expected = expected.map(|(kind, code, letters)| ((kind.to_owned(), code.to_owned()), letters));
     assert_eq!(codes, expected.into(), "dead letters by kind of target and reason");
     assert!(peak >> 20 < WORKER_MIB, "a worker has {} MiB", peak >> 20);
 }
