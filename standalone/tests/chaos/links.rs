@@ -51,7 +51,9 @@ fn worker_kafka(bed: &Bed, scenario: &'static str, cut: Cut) {
     bed.wait_lane_on(LINKED);
     let link = &bed.links().worker_kafka;
     let outcome = until_ended(bed, scenario, light(15), || cut_off([link], cut, CUT));
-    outcome.assert_exact_but_order();
+    // Records time out after as long as this: their target counts as one that takes nothing, and what is put off
+    // for that may be overtaken.
+    outcome.assert_exact_in_any_order();
     outcome.assert_worst_below(CUT + AFTERWARDS);
 }
 
