@@ -23,11 +23,7 @@ pub mod recheck;
 mod report;
 mod table;
 
-use std::{
-    ops::{ControlFlow, RangeInclusive},
-    sync::Arc,
-    time::Duration,
-};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use ksched_kafka::Log;
 use tokio::time::Instant;
@@ -50,7 +46,7 @@ use self::{
 };
 use crate::{
     Client, clock,
-    reader::{Since, TopicReader, Until},
+    reader::{self, Since, TopicReader, Until},
     verify::{Bounds, verify},
 };
 
@@ -347,16 +343,9 @@ async fn wait_for_rest<L: Log>(log: &Arc<L>, options: &Options, last_due_ms: i64
     }
 }
 
-/// Where each partition of a topic ends, for a reader that comes later.
 async fn ends<L: Log>(log: Arc<L>, topic: &str) -> Result<Vec<i64>, Error> {
     let topic = topic.to_owned();
-    blocking(move || {
-        let reader = TopicReader::start(log, &topic, Since::End, Until::Stopped, |_| ControlFlow::Break(()))?;
-        let ends = reader.starts().to_vec();
-        reader.stop()?;
-        Ok(ends)
-    })
-    .await
+    blocking(move || Ok(reader::ends(log.as_ref(), &topic)?)).await
 }
 
 /// Runs what blocks on a thread where it may.

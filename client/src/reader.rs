@@ -163,6 +163,16 @@ impl Drop for TopicReader {
     }
 }
 
+/// Where each partition of a topic ends for a `read_committed` reader, for one that comes later. Blocks for some round
+/// trips to Kafka.
+///
+/// # Errors
+/// As [`TopicReader::start`].
+pub fn ends<L: Log>(log: &L, topic: &str) -> Result<Vec<i64>, Error> {
+    let cursor = patiently(|| Cursor::new(log, topic, &Since::End, Until::Stopped))?;
+    Ok(cursor.next.into_iter().map(|(_, offset)| offset).collect())
+}
+
 /// Asks again for a while: a topic just made has no leaders yet, a broker just
 /// started has no answers.
 fn patiently<T>(ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {

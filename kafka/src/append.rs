@@ -27,7 +27,7 @@ use std::{
 };
 
 use ksched_core::message::Content;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Timestamp,
     config::RDKafkaLogLevel,
@@ -387,8 +387,10 @@ struct Slot {
     current: RwLock<Arc<Client>>,
     replaced_at: Mutex<Option<Instant>>,
     /// Calls that went to the current client, the oldest first; settled ones among them.
-    open: Mutex<VecDeque<(Instant, Arc<Call>)>>,
+    open: Mutex<Open>,
 }
+
+type Open = VecDeque<(Instant, Arc<Call>)>;
 
 impl Slot {
     fn new(config: ClientConfig, flight: Arc<Flight>) -> Result<Self, log::Error> {
@@ -402,21 +404,22 @@ impl Slot {
 
     /// The client that this call's records go to.
     fn begins(&self, call: &Arc<Call>) -> Arc<Client> {
-        let mut open = self.open.lock();
-        while open.front().is_some_and(|(_, earlier)| earlier.is_settled()) {
-            open.pop_front();
-        }
-        open.push_back((Instant::now(), Arc::clone(call)));
-        drop(open);
+        self.unsettled().push_back((Instant::now(), Arc::clone(call)));
         self.current()
     }
 
-    /// Gives the client up if a call waits for too long: all it has in flight is settled as unknown.
-    fn look(&self) {
+    /// The open calls, from the oldest one that is not settled.
+    fn unsettled(&self) -> MutexGuard<'_, Open> {
         let mut open = self.open.lock();
         while open.front().is_some_and(|(_, call)| call.is_settled()) {
             open.pop_front();
         }
+        open
+    }
+
+    /// Gives the client up if a call waits for too long: all it has in flight is settled as unknown.
+    fn look(&self) {
+        let mut open = self.unsettled();
         if open.front().is_none_or(|(began_at, _)| began_at.elapsed() < SETTLED_WITHIN) {
             return;
         }

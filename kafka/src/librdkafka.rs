@@ -220,7 +220,7 @@ impl Log for Librdkafka {
     type Producer = Plain;
 
     fn reader(&self, fetch_bytes: usize) -> Result<ConsumerReader, Error> {
-        ConsumerReader::new(self.clone(), Arc::clone(&self.inner.settings), fetch_bytes)
+        ConsumerReader::new(self.clone(), fetch_bytes)
     }
 
     fn transactional(&self, transactional_id: &str) -> Result<Transactional, Error> {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub(crate) use self::metric::visible;
 pub use self::{
     metric::{METRICS, Metric, Unit},
     spread::Spread,

@@ -5,7 +5,7 @@
 //! file, measured in the same session: a ratio is taken run by run, then the median of the ratios.
 
 use crate::{
-    compare::{Spread, Unit},
+    compare::{Spread, Unit, visible},
     run::{Floor, Role, Run},
     text::number,
 };
@@ -38,32 +38,29 @@ enum Target {
 const ROW: Row =
     Row { what: "", is_of: |_| false, figure: |_| None, unit: Unit::Span, floor: None, target: Target::None };
 
+/// Base of a row: scheduled and delivered by one of the doors.
+const SUSTAINED: Row = Row {
+    figure: |run| run.rates.sustained_per_s,
+    unit: Unit::PerSecond,
+    floor: Some(("B2", |run| speed(run, "B2"))),
+    target: Target::AtLeast(0.35),
+    ..ROW
+};
+
 const MIB: f64 = 1024.0 * 1024.0;
 
 const ROWS: &[Row] = &[
     Row {
         what: "schedule and deliver, streaming door",
-        is_of: |run| is(run, "sustained", "ksched") && run.plan.door.as_deref() == Some("stream"),
-        figure: |run| run.rates.sustained_per_s,
-        unit: Unit::PerSecond,
-        floor: Some(("B2", |run| speed(run, "B2"))),
-        target: Target::AtLeast(0.35),
+        is_of: |run| is_sustained(run, "stream"),
+        ..SUSTAINED
     },
-    Row {
-        what: "the same, batch door",
-        is_of: |run| is(run, "sustained", "ksched") && run.plan.door.as_deref() == Some("batch"),
-        figure: |run| run.rates.sustained_per_s,
-        unit: Unit::PerSecond,
-        floor: Some(("B2", |run| speed(run, "B2"))),
-        target: Target::AtLeast(0.35),
-    },
+    Row { what: "the same, batch door", is_of: |run| is_sustained(run, "batch"), ..SUSTAINED },
     Row {
         what: "the same, intake topic",
-        is_of: |run| is(run, "sustained", "ksched") && run.plan.door.as_deref() == Some("intake"),
-        figure: |run| run.rates.sustained_per_s,
-        unit: Unit::PerSecond,
-        floor: Some(("B2", |run| speed(run, "B2"))),
+        is_of: |run| is_sustained(run, "intake"),
         target: Target::AtLeast(0.25),
+        ..SUSTAINED
     },
     Row {
         what: "draining a backlog that is all due",
@@ -76,7 +73,7 @@ const ROWS: &[Row] = &[
     Row {
         what: "visible late at 20,000/s, p50",
         is_of: |run| is(run, "steady", "ksched"),
-        figure: |run| Some(run.visible.as_ref()?.summary.p50_ms),
+        figure: |run| Some(visible(run)?.p50_ms),
         floor: Some(("B3", |run| Some(floor(run, "B3")?.visible?.p50_ms))),
         target: Target::AtMost(1.5),
         ..ROW
@@ -84,7 +81,7 @@ const ROWS: &[Row] = &[
     Row {
         what: "visible late at 20,000/s, p99",
         is_of: |run| is(run, "steady", "ksched"),
-        figure: |run| Some(run.visible.as_ref()?.summary.p99_ms),
+        figure: |run| Some(visible(run)?.p99_ms),
         floor: Some(("B3", |run| Some(floor(run, "B3")?.visible?.p99_ms))),
         target: Target::AtMost(2.0),
         ..ROW
@@ -92,49 +89,49 @@ const ROWS: &[Row] = &[
     Row {
         what: "visible late, one a second, p99",
         is_of: |run| is(run, "idle", "ksched"),
-        figure: |run| Some(run.visible.as_ref()?.summary.p99_ms),
+        figure: |run| Some(visible(run)?.p99_ms),
         target: Target::AtMost(15.0),
         ..ROW
     },
     Row {
         what: "at least once, 20,000/s, visible p50",
         is_of: |run| is(run, "steady", "ksched-at-least-once"),
-        figure: |run| Some(run.visible.as_ref()?.summary.p50_ms),
+        figure: |run| Some(visible(run)?.p50_ms),
         target: Target::AtMost(3.0),
         ..ROW
     },
     Row {
         what: "at least once, 20,000/s, visible p99",
         is_of: |run| is(run, "steady", "ksched-at-least-once"),
-        figure: |run| Some(run.visible.as_ref()?.summary.p99_ms),
+        figure: |run| Some(visible(run)?.p99_ms),
         target: Target::AtMost(15.0),
         ..ROW
     },
     Row {
         what: "2,000 at each whole second, visible p50",
         is_of: |run| is(run, "whole-seconds", "ksched"),
-        figure: |run| Some(run.visible.as_ref()?.summary.p50_ms),
+        figure: |run| Some(visible(run)?.p50_ms),
         target: Target::AtMost(12.0),
         ..ROW
     },
     Row {
         what: "2,000 at each whole second, visible p99",
         is_of: |run| is(run, "whole-seconds", "ksched"),
-        figure: |run| Some(run.visible.as_ref()?.summary.p99_ms),
+        figure: |run| Some(visible(run)?.p99_ms),
         target: Target::AtMost(30.0),
         ..ROW
     },
     Row {
         what: "100,000 at one instant, the last visible",
         is_of: |run| is(run, "burst", "ksched") && run.plan.count == 100_000,
-        figure: |run| Some(run.visible.as_ref()?.summary.max_ms),
+        figure: |run| Some(visible(run)?.max_ms),
         target: Target::AtMost(600.0),
         ..ROW
     },
     Row {
         what: "1,000,000 at one instant, the last visible",
         is_of: |run| is(run, "burst", "ksched") && run.plan.count == 1_000_000,
-        figure: |run| Some(run.visible.as_ref()?.summary.max_ms),
+        figure: |run| Some(visible(run)?.max_ms),
         target: Target::AtMost(4_000.0),
         ..ROW
     },
@@ -205,6 +202,10 @@ fn is(run: &Run, scenario: &str, system: &str) -> bool {
     run.scenario == scenario && run.system == system
 }
 
+fn is_sustained(run: &Run, door: &str) -> bool {
+    is(run, "sustained", "ksched") && run.plan.door.as_deref() == Some(door)
+}
+
 fn floor<'a>(run: &'a Run, name: &str) -> Option<&'a Floor> {
     run.floors.iter().find(|floor| floor.name == name)
 }
@@ -257,7 +258,11 @@ impl Row {
                 let pairs = own.iter().filter_map(|run| Some((self.figure)(run)? / floor(run)?));
                 let ratio = Spread::of(&pairs.collect::<Vec<_>>());
                 let floor = Spread::of(&floors).map_or_else(|| "–".to_owned(), |f| self.unit.show(f.median));
-                (format!("{name} {floor}"), ratio.map_or_else(|| "–".to_owned(), plain), ratio)
+                (
+                    format!("{name} {floor}"),
+                    ratio.map_or_else(|| "–".to_owned(), |r| Unit::Plain.spread(r)),
+                    ratio,
+                )
             }
         };
         let shown = |of: f64| match self.floor {
@@ -273,10 +278,6 @@ impl Row {
         let measured = self.unit.spread(measured);
         Some(format!("| {} | {target} | {measured} | {floor_cell} | {ratio_cell} | {met} |\n", self.what))
     }
-}
-
-fn plain(spread: Spread) -> String {
-    Unit::Plain.spread(spread)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::{
     collections::HashSet,
     panic::{self, AssertUnwindSafe},
-    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -19,7 +18,7 @@ use rdkafka::{
     message::{BorrowedHeaders, BorrowedMessage, Headers as _},
 };
 
-use super::{Librdkafka, config::Settings, failure, list, notes};
+use super::{Librdkafka, failure, list, notes};
 use crate::{
     disposal,
     log::{Error, Log as _, Offset as LogOffset, Reader, Record, TopicPartition},
@@ -79,9 +78,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// (librdkafka #4492; met after everything had stood still for 14 s). A reader that has come up empty, with a
 /// partition that ends behind its position both times when it looked, goes on with another client.
 pub struct ConsumerReader {
-    /// Asked where partitions end.
+    /// Has the settings, and is asked where partitions end.
     log: Librdkafka,
-    settings: Arc<Settings>,
     fetch_bytes: usize,
     client: Client,
     /// Where each partition starts, in the order given.
@@ -119,11 +117,10 @@ impl std::fmt::Debug for ConsumerReader {
 }
 
 impl ConsumerReader {
-    pub(super) fn new(log: Librdkafka, settings: Arc<Settings>, fetch_bytes: usize) -> Result<Self, Error> {
-        let client = Client::new(&settings.reader(fetch_bytes))?;
+    pub(super) fn new(log: Librdkafka, fetch_bytes: usize) -> Result<Self, Error> {
+        let client = Client::new(&log.settings().reader(fetch_bytes))?;
         Ok(Self {
             log,
-            settings,
             fetch_bytes,
             client,
             assigned: Vec::new(),
@@ -166,18 +163,17 @@ impl ConsumerReader {
         }
     }
 
-    /// Positions of all that is assigned, in that order.
-    fn positions(&self) -> Result<Vec<i64>, Error> {
+    /// Positions of some of what is assigned, in their order.
+    fn positions(&self, of: &[(TopicPartition, i64)]) -> Result<Vec<i64>, Error> {
         // It passes markers and aborted records: librdkafka queues every control record
         // like a message and moves the position when poll meets it.
         let all = self.client.get()?.position().map_err(|error| failure::error(&error))?;
-        let partitions: Vec<_> = self.assigned.iter().map(|(at, _)| at.clone()).collect();
+        let partitions: Vec<_> = of.iter().map(|(at, _)| at.clone()).collect();
         let offsets = list::in_order(&all, &partitions, |each| each.offset())?;
-        let starts = self.assigned.iter().map(|(_, start)| *start);
         Ok(offsets
             .into_iter()
-            .zip(starts)
-            .map(|(offset, start)| if let Offset::Offset(at) = offset { at } else { start })
+            .zip(of)
+            .map(|(offset, (_, start))| if let Offset::Offset(at) = offset { at } else { *start })
             .collect())
     }
 
@@ -207,7 +203,7 @@ impl ConsumerReader {
     }
 
     fn judge(&mut self, ends: &[i64]) -> Result<(), Error> {
-        let positions = self.positions()?;
+        let positions = self.positions(&self.assigned)?;
         let behind: Vec<_> = self
             .assigned
             .iter()
@@ -234,7 +230,7 @@ impl ConsumerReader {
 
     /// With a client of its own.
     fn start(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), Error> {
-        self.client = Client::new(&self.settings.reader(self.fetch_bytes))?;
+        self.client = Client::new(&self.log.settings().reader(self.fetch_bytes))?;
         self.used.clear();
         self.begin(from)
     }
@@ -273,10 +269,10 @@ impl ConsumerReader {
 
 impl Reader for ConsumerReader {
     fn assign(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), Error> {
+        self.paused.clear();
         // librdkafka forgets a partition's position when its fetcher has stopped, some
         // time after it was unassigned. Until then `position` would answer with the old
         // one, and a drain would commit it: so the same partition again, a new client.
-        self.paused.clear();
         if from.iter().any(|(at, _)| self.used.contains(at)) { self.start(from) } else { self.begin(from) }
     }
 
@@ -293,10 +289,9 @@ impl Reader for ConsumerReader {
     }
 
     fn position(&self, partition: &TopicPartition) -> Result<i64, Error> {
-        let place = self.assigned.iter().position(|(at, _)| at == partition);
-        let place = place.ok_or_else(|| Error::Unknown(format!("{partition} is not assigned")))?;
-        let position = self.positions()?.get(place).copied();
-        position.ok_or_else(|| Error::Unknown(format!("{partition} is not assigned")))
+        let unknown = || Error::Unknown(format!("{partition} is not assigned"));
+        let found = self.assigned.iter().find(|(at, _)| at == partition).ok_or_else(unknown)?;
+        self.positions(std::slice::from_ref(found))?.first().copied().ok_or_else(unknown)
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
@@ -394,7 +389,7 @@ fn read_headers<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::config::Settings, *};
     use crate::log::{Outgoing, Producer as _};
 
     #[test]

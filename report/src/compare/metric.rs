@@ -83,7 +83,7 @@ pub const METRICS: &[Metric] = &[
     }),
 ];
 
-fn visible(run: &Run) -> Option<Summary> {
+pub(crate) fn visible(run: &Run) -> Option<Summary> {
     run.visible.as_ref().map(|lateness| lateness.summary)
 }
 

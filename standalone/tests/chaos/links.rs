@@ -11,6 +11,7 @@ use ksched_testbed::{
 use crate::{
     bed::Bed,
     mischief::{light, until_ended},
+    run::Load,
 };
 
 const CUT: Duration = Duration::from_secs(8);
@@ -78,21 +79,21 @@ fn worker_coordinators(bed: &Bed, scenario: &'static str, cut: Cut) {
 
 /// Schedules are not acknowledged meanwhile; what lanes hold goes out.
 pub(crate) fn coordinators_from_kafka(bed: &Bed) {
-    let scenario = "links::coordinators_from_kafka";
-    let link = &bed.links().coordinators_kafka;
-    let outcome = until_ended(bed, scenario, light(15), || cut_off([link], Cut::Both, CUT));
-    outcome.assert_nothing_wrong();
-    outcome.assert_worst_below(CUT + AFTERWARDS);
+    coordinators_kafka(bed, "links::coordinators_from_kafka", light(15), Cut::Both, CUT);
 }
 
 /// Schedules are appended and nobody hears so; some for so long that their callers are told that it is not known,
 /// while those that came later are repeated.
 pub(crate) fn coordinators_from_kafka_one_way(bed: &Bed) {
     let scenario = "links::coordinators_from_kafka_one_way";
+    coordinators_kafka(bed, scenario, light(22), Cut::Answers, BEYOND_TIMEOUT);
+}
+
+fn coordinators_kafka(bed: &Bed, scenario: &'static str, load: Load, cut: Cut, time: Duration) {
     let link = &bed.links().coordinators_kafka;
-    let outcome = until_ended(bed, scenario, light(22), || cut_off([link], Cut::Answers, BEYOND_TIMEOUT));
+    let outcome = until_ended(bed, scenario, load, || cut_off([link], cut, time));
     outcome.assert_nothing_wrong();
-    outcome.assert_worst_below(BEYOND_TIMEOUT + AFTERWARDS);
+    outcome.assert_worst_below(time + AFTERWARDS);
 }
 
 /// Lanes go on, schedules are taken: nothing is late.
