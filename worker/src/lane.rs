@@ -360,7 +360,7 @@ fn gate(held: &Held, judge: impl FnOnce(&str, Option<i32>, usize) -> Verdict) ->
         }
         Body::Foreign(..) => Verdict::Send,
     });
-    if *verdict == Verdict::PutOff { Gate::PutOff } else { Gate::Fire }
+    if matches!(verdict, Verdict::PutOff(_)) { Gate::PutOff } else { Gate::Fire }
 }
 
 /// What a stored record holds besides its place in the lane: one buffer for all its

@@ -5,7 +5,14 @@
 //! whole batch for one record too large, so each record is judged before it is
 //! produced, by facts that are at most some seconds old.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ksched_kafka::{Error, Log, TopicInfo};
 use parking_lot::Mutex;
@@ -16,7 +23,11 @@ const FRESH: Duration = Duration::from_secs(5);
 /// How long all of a target's messages are dead-lettered after the broker has
 /// refused one for good, before one is tried again.
 const CONDEMNED: Duration = Duration::from_secs(10);
-/// Topics remembered; beyond this the oldest facts go.
+/// How long after a refusal nothing is sent to targets that may refuse as well: a refusal
+/// costs its lane a transaction and new producers, some 300 ms, which the others must not
+/// wait for again and again.
+const WARY: Duration = Duration::from_secs(2);
+/// Topics remembered, known and condemned; beyond this the oldest go.
 const REMEMBERED: usize = 10_000;
 /// librdkafka's `batch.size`: it never splits a batch that a topic with a smaller
 /// `max.message.bytes` refuses, so such topics take records one at a time.
@@ -36,8 +47,8 @@ pub(crate) enum Verdict {
     SendAlone,
     /// It can never be delivered: dead-letter topic, with this reason.
     Refuse(Refused),
-    /// The target does not take records now: put it off.
-    PutOff,
+    /// The target does not take records now: put it off, for so long.
+    PutOff(Duration),
 }
 
 /// Why a message cannot be delivered; code and text go into the dead letter's headers.
@@ -65,11 +76,19 @@ impl Refused {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Fact {
     asked_at: Instant,
     info: Option<TopicInfo>,
-    condemned: Option<(Instant, String)>,
+    /// Whether anything was delivered to it.
+    proven: AtomicBool,
+}
+
+/// Targets that the broker has refused for good, till when, and why.
+#[derive(Debug, Default)]
+struct Condemned {
+    targets: HashMap<Box<str>, (Instant, String)>,
+    last_at: Option<Instant>,
 }
 
 /// Facts about targets, shared by all jobs of a process.
@@ -77,26 +96,26 @@ struct Fact {
 pub(crate) struct Targets<L> {
     log: L,
     facts: Mutex<HashMap<Box<str>, Arc<Fact>>>,
+    condemned: Mutex<Condemned>,
     silent_since: Mutex<Option<Instant>>,
 }
 
 impl<L: Log> Targets<L> {
     pub(crate) fn new(log: L) -> Self {
-        Self { log, facts: Mutex::default(), silent_since: Mutex::default() }
+        Self { log, facts: Mutex::default(), condemned: Mutex::default(), silent_since: Mutex::default() }
     }
 
     /// Judges a record of `bytes` content bytes; may ask Kafka, so it blocks.
     pub(crate) fn judge(&self, topic: &str, partition: Option<i32>, bytes: usize) -> Verdict {
+        let (condemned, wary_for) = self.condemned.lock().look(topic);
+        if let Some(reason) = condemned {
+            return Verdict::Refuse(Refused::ByBroker(reason));
+        }
         let fact = match self.fact(topic) {
             Ok(fact) => fact,
             // Kafka itself is away: the transaction will find out.
             Err(_) => return Verdict::Send,
         };
-        if let Some((until, reason)) = &fact.condemned
-            && Instant::now() < *until
-        {
-            return Verdict::Refuse(Refused::ByBroker(reason.clone()));
-        }
         let Some(info) = fact.info else {
             return Verdict::Refuse(Refused::NoTopic(topic.into()));
         };
@@ -108,25 +127,41 @@ impl<L: Log> Targets<L> {
         if bytes > limit {
             return Verdict::Refuse(Refused::TooLarge { topic: topic.into(), bytes, limit });
         }
+        if let Some(pause) = wary_for.filter(|_| !fact.proven.load(Ordering::Relaxed)) {
+            return Verdict::PutOff(pause);
+        }
         if limit < BATCH_BYTES { Verdict::SendAlone } else { Verdict::Send }
     }
 
-    /// The broker refused a record for a reason that will not pass by itself.
-    pub(crate) fn condemn(&self, topic: &str, reason: String) {
-        let mut facts = self.facts.lock();
-        let info = facts.get(topic).and_then(|f| f.info);
-        let condemned = Some((Instant::now() + CONDEMNED, reason));
-        facts.insert(topic.into(), Arc::new(Fact { asked_at: Instant::now(), info, condemned }));
+    /// The broker refuses a target's records for a reason that will not pass by itself.
+    pub(crate) fn condemn(&self, topic: Box<str>, reason: String) {
+        let mut condemned = self.condemned.lock();
+        if condemned.targets.len() >= REMEMBERED {
+            condemned.targets.retain(|_, (until, _)| *until > Instant::now());
+        }
+        self.facts.lock().remove(&topic);
+        condemned.last_at = Some(Instant::now());
+        condemned.targets.insert(topic, (Instant::now() + CONDEMNED, reason));
     }
 
-    /// Asks anew about every topic before the next record: something was refused.
-    pub(crate) fn doubt(&self) {
-        self.facts.lock().retain(|_, fact| fact.condemned.is_some());
+    /// Records of a batch were delivered to these.
+    pub(crate) fn delivered<'a>(&self, topics: impl Iterator<Item = &'a str>) {
+        let (facts, mut last) = (self.facts.lock(), "");
+        for topic in topics.filter(|topic| std::mem::replace(&mut last, topic) != *topic) {
+            if let Some(fact) = facts.get(topic) {
+                fact.proven.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Asks anew about these before the next record: something was refused.
+    pub(crate) fn doubt(&self, topics: &HashSet<Box<str>>) {
+        self.facts.lock().retain(|topic, _| !topics.contains(topic));
     }
 
     fn fact(&self, topic: &str) -> Result<Arc<Fact>, Error> {
         let known = self.facts.lock().get(topic).cloned();
-        if let Some(fact) = known.as_ref().filter(|f| f.asked_at.elapsed() < FRESH) {
+        if let Some(fact) = known.as_ref().filter(|fact| fact.asked_at.elapsed() < FRESH) {
             return Ok(fact.clone());
         }
         if let Some(since) = *self.silent_since.lock()
@@ -136,13 +171,62 @@ impl<L: Log> Targets<L> {
         }
         let asked_at = Instant::now();
         let info = self.log.topic(topic).inspect_err(|_| *self.silent_since.lock() = Some(Instant::now()))?;
-        let condemned = known.and_then(|f| f.condemned.clone());
-        let fact = Arc::new(Fact { asked_at, info, condemned });
+        let proven = AtomicBool::new(known.is_some_and(|known| known.proven.load(Ordering::Relaxed)));
+        let fact = Arc::new(Fact { asked_at, info, proven });
         let mut facts = self.facts.lock();
         if facts.len() >= REMEMBERED {
             facts.retain(|_, f| f.asked_at.elapsed() < FRESH);
         }
         facts.insert(topic.into(), fact.clone());
         Ok(fact)
+    }
+}
+
+impl Condemned {
+    /// Why a topic is condemned, and how long nothing doubtful is sent. What waits for that is
+    /// then tried together, so that one refusal tells of many.
+    fn look(&self, topic: &str) -> (Option<String>, Option<Duration>) {
+        let now = Instant::now();
+        let wary_for = self.last_at.and_then(|at| (at + WARY).checked_duration_since(now));
+        let condemned = self.targets.get(topic).filter(|(until, _)| wary_for.is_some() || *until > now);
+        (condemned.map(|(_, reason)| reason.clone()), wary_for)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ksched_kafka::memory::{MemoryBroker, MemoryLog, TopicConfig};
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_refusal_is_paid_for_many_and_what_is_proven_goes_on() {
+        let broker = MemoryBroker::new(Arc::new(|| 0));
+        for topic in ["closed", "proven", "unproven"] {
+            broker.create_topic(topic, 1, TopicConfig::default()).unwrap();
+        }
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"));
+        let judge = |topic: &str| targets.judge(topic, None, 1);
+        let refused = || Verdict::Refuse(Refused::ByBroker("no".to_owned()));
+        assert_eq!(
+            ["closed", "proven", "unproven"].map(judge),
+            [Verdict::Send, Verdict::Send, Verdict::Send]
+        );
+        targets.delivered(["proven", "proven"].into_iter());
+        targets.condemn("closed".into(), "no".to_owned());
+        let all = ["closed", "proven", "unproven"].map(judge);
+        assert_eq!(all, [refused(), Verdict::Send, Verdict::PutOff(WARY)]);
+        // What waits is tried at one moment.
+        advance(WARY / 2).await;
+        assert_eq!(judge("unproven"), Verdict::PutOff(WARY / 2));
+        sleep(WARY / 2 + Duration::from_millis(1)).await;
+        assert_eq!([judge("closed"), judge("unproven")], [refused(), Verdict::Send]);
+        // Facts are asked for anew, and it is still known what takes records.
+        advance(CONDEMNED - WARY / 2).await;
+        targets.condemn("unproven".into(), "no".to_owned());
+        assert_eq!([judge("closed"), judge("proven")], [refused(), Verdict::Send]);
+        sleep(WARY + Duration::from_millis(1)).await;
+        assert_eq!([judge("closed"), judge("unproven")], [Verdict::Send, refused()]);
     }
 }

@@ -1,4 +1,5 @@
-//! What a client's log says about its connections (design §4.2).
+//! What only a client's log says: of its connections (design §4.2), and which topics may not
+//! be written to.
 //!
 //! librdkafka sends EndTxn again inside `commit_transaction` when the connection
 //! broke or the request timed out, and then returns OK; the first EndTxn may still
@@ -7,8 +8,16 @@
 //! and `REQTMOUT` (`rd_kafka_broker_timeout_scan`). A connection that nothing used
 //! for `max(60 s, socket.timeout.ms)` closes at debug level
 //! (`rd_kafka_broker_conn_closed`), so an idle lane's idle disconnect is no note.
+//!
+//! A topic that may not be written to is refused as it is added to the transaction, which
+//! fails; all records are purged, and neither their errors nor the transaction's name it. A
+//! line of `rd_kafka_txn_handle_AddPartitionsToTxn` (`ADDPARTS`) does. It is written, and
+//! comes through the same queue, before the purged records do.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,12 +25,20 @@ use rdkafka::config::RDKafkaLogLevel;
 /// Facilities of the log lines that count.
 const DISCONNECT: &str = "FAIL";
 const REQUEST_TIMED_OUT: &str = "REQTMOUT";
+const NOT_ADDED: &str = "ADDPARTS";
+/// Between these is the topic that was not added, and then why.
+const BEFORE_TOPIC: &str = "Failed to add partition \"";
+const AFTER_TOPIC: char = '"';
+const FORBIDDEN: &str = "Topic authorization failed";
+/// Why the other topics of the same request were not added.
+const NOT_ATTEMPTED: &str = "Operation not attempted";
 
-/// Disconnects and time-outs a client has logged so far.
+/// Disconnects and time-outs a client has logged so far, and the topics it may not write to.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     count: AtomicU64,
     last: Mutex<String>,
+    forbidden: Mutex<HashSet<String>>,
 }
 
 impl Notes {
@@ -35,20 +52,40 @@ impl Notes {
         self.last.lock().clone()
     }
 
+    /// Whether this topic was found to be closed to the client.
+    pub(super) fn is_forbidden(&self, topic: &str) -> bool {
+        self.forbidden.lock().contains(topic)
+    }
+
     /// Takes note of a log line if it counts.
     pub(super) fn line(&self, facility: &str, text: &str) {
         if facility == DISCONNECT || facility == REQUEST_TIMED_OUT {
             text.clone_into(&mut self.last.lock());
             self.count.fetch_add(1, Ordering::Release);
         }
+        if let Some((topic, why)) = not_added(facility, text)
+            && why.contains(FORBIDDEN)
+        {
+            self.forbidden.lock().insert(topic.to_owned());
+        }
     }
+}
+
+/// The topic that was not added to a transaction, and the rest of the line. Names of topics have no quotes.
+fn not_added<'a>(facility: &str, text: &'a str) -> Option<(&'a str, &'a str)> {
+    if facility != NOT_ADDED {
+        return None;
+    }
+    text.split_once(BEFORE_TOPIC)?.1.split_once(AFTER_TOPIC)
 }
 
 /// Hands a line of librdkafka's log to ours.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     // CONFWARN: a producer's property given to a consumer, or the like; pass-through
     // properties go to every client.
-    if facility == "CONFWARN" {
+    // Topics that share a request with a forbidden one: as many lines as there are topics.
+    let is_noise = not_added(facility, text).is_some_and(|(_, why)| why.contains(NOT_ATTEMPTED));
+    if facility == "CONFWARN" || is_noise {
         return tracing::debug!(target: "librdkafka", facility, "{text}");
     }
     match level {
@@ -82,5 +119,22 @@ mod tests {
         );
         assert_eq!(notes.count(), 2);
         assert!(notes.last().contains("Timed out"));
+    }
+
+    #[test]
+    fn a_topic_that_may_not_be_written_to_is_named() {
+        let notes = Notes::default();
+        let line = |topic: &str, why: &str| {
+            let coordinator = "[thrd:TxnCoordinator]: TxnCoordinator/1";
+            let text = format!(
+                "{coordinator}: Failed to add partition \"{topic}\" [0] to transaction: Broker: {why}"
+            );
+            notes.line("ADDPARTS", &text);
+        };
+        line("closed", "Topic authorization failed");
+        line("open", "Operation not attempted");
+        notes.line("ADDPARTS", "Unknown partition \"other\" [1] in AddPartitionsToTxn response: ignoring");
+        assert!(notes.is_forbidden("closed") && !notes.is_forbidden("open") && !notes.is_forbidden("other"));
+        assert_eq!(notes.count(), 0, "says nothing about a connection");
     }
 }

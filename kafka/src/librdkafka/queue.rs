@@ -127,10 +127,18 @@ impl Queue {
 
     /// What the caller is told of records that were not acknowledged.
     ///
-    /// Trap: one deleted target purges a whole transaction with an error that names
-    /// no partition. So where nothing is known of a record its target is looked at.
+    /// Trap: one forbidden or deleted target purges a whole transaction with an error that
+    /// names no partition. A forbidden one is named by the client's log; else, where nothing
+    /// is known of a record, its target is looked at.
     pub(super) fn explain(&self, undelivered: &[Undelivered]) -> Vec<Refusal> {
         let mut refused = refusals(undelivered);
+        let forbidden = |(_, each): &(&mut Refusal, &Undelivered)| self.notes.is_forbidden(&each.topic);
+        let forbidden = refused.iter_mut().zip(undelivered).filter(forbidden);
+        let named = forbidden.map(|(refusal, _)| refusal.reason = RefusalReason::NotAuthorised).count();
+        if named > 0 {
+            // They are why the others were purged.
+            return refused;
+        }
         let mut seen: Vec<(&str, Option<usize>)> = Vec::new();
         let deadline = Instant::now() + METADATA_LIMIT_ALL;
         for (refusal, each) in refused.iter_mut().zip(undelivered) {

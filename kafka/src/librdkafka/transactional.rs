@@ -17,15 +17,13 @@ use rdkafka::{
 
 use super::{
     config::Settings,
-    deliveries::Undelivered,
     failure, list,
     queue::{Client, NotTaken, Queue, call_error},
 };
 use crate::{
     failpoint::{Failpoints, Point},
     log::{
-        Error, Outgoing, Position, Refusal, RefusalReason, TopicPartition, TransactionError,
-        TransactionalProducer,
+        Error, Outgoing, Position, RefusalReason, TopicPartition, TransactionError, TransactionalProducer,
     },
 };
 
@@ -86,18 +84,12 @@ impl Transactional {
         if self.is_fenced() || undelivered.iter().any(|each| failure::is_fenced(each.code)) {
             return Err(TransactionError::Fenced);
         }
-        let mut refused = self.queue.explain(&undelivered);
-        forbid(&mut refused, &undelivered, || self.failed_with());
+        let refused = self.queue.explain(&undelivered);
         // A broker that went away is nobody's refusal.
         if refused.iter().all(|each| matches!(each.reason, RefusalReason::Collateral(_))) {
             self.check_notes()?;
         }
         Err(TransactionError::Refused(refused))
-    }
-
-    /// Why the open transaction has failed: librdkafka tells whoever wants to begin another.
-    fn failed_with(&self) -> Option<Code> {
-        self.client().ok()?.begin_transaction().err()?.rdkafka_error_code()
     }
 
     fn is_fenced(&self) -> bool {
@@ -207,44 +199,5 @@ impl TransactionalProducer for Transactional {
         self.failpoints.pass(Point::AfterCommit);
         // A clean return proves nothing (design §4.2).
         self.check_notes()
-    }
-}
-
-/// Trap: a topic that may not be written to is refused as it is added to the transaction, which
-/// fails; its records are purged, and their own error says nothing. That of the transaction names
-/// no topic, so it is taken for what is alone in its transaction; else the caller makes smaller ones.
-fn forbid(refused: &mut [Refusal], undelivered: &[Undelivered], failed_with: impl FnOnce() -> Option<Code>) {
-    let is_collateral = |each: &Refusal| matches!(each.reason, RefusalReason::Collateral(_));
-    let is_one_topic = undelivered.windows(2).all(|two| two[0].topic == two[1].topic);
-    if is_one_topic
-        && refused.iter().all(is_collateral)
-        && failed_with() == Some(Code::TopicAuthorizationFailed)
-    {
-        refused.iter_mut().for_each(|each| each.reason = RefusalReason::NotAuthorised);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::librdkafka::deliveries::refusals;
-
-    #[test]
-    fn purged_records_of_one_forbidden_topic_are_refused_for_good() {
-        let purged = |tag: usize, topic: &str| Undelivered {
-            tag,
-            topic: topic.into(),
-            partition: 0,
-            code: Code::PurgeQueue,
-        };
-        let reasons = |undelivered: &[Undelivered], code: Code| {
-            let mut refused = refusals(undelivered);
-            forbid(&mut refused, undelivered, || Some(code));
-            refused.into_iter().map(|each| each.reason == RefusalReason::NotAuthorised).collect::<Vec<_>>()
-        };
-        let forbidden = Code::TopicAuthorizationFailed;
-        assert_eq!(reasons(&[purged(0, "closed"), purged(1, "closed")], forbidden), [true, true]);
-        assert_eq!(reasons(&[purged(0, "closed"), purged(1, "open")], forbidden), [false, false]);
-        assert_eq!(reasons(&[purged(0, "closed")], Code::State), [false]);
     }
 }

@@ -185,9 +185,8 @@ pub(crate) fn own_topics_forbidden(bed: &Bed) {
 /// Targets that are not there: never, or no longer when messages wait for them.
 const MISSING: usize = 1_400;
 const DELETED: usize = 600;
-/// Closed to writers by one rule. Few, with many messages: each is searched for by itself, and beside a thousand of
-/// them lanes were minutes late (OPERATIONS.md, Overload and limits).
-const CLOSED: usize = 2;
+/// Closed to writers by one rule.
+const CLOSED: usize = 1_000;
 const CLOSED_PREFIX: &str = "chaos.thousands.closed.";
 const REFUSED: usize = 8_000;
 /// What goes elsewhere; measured 1.7 to 5.4 s on two busy cores.

@@ -39,10 +39,22 @@ use crate::{
 /// keeps two of them from firing the same.
 const LEASE_MARGIN: Duration = Duration::from_millis(500);
 /// How long a message waits whose target or look-up is not ready.
-const PUT_OFF_MS: i64 = 1_000;
+const PUT_OFF: Duration = Duration::from_secs(1);
 
 /// Inlet and offset of a record that the broker refuses, and why.
 type Rejected = (Inlet, i64, RefusalReason);
+
+/// Where an entry's record goes if that is a user's target: one that is put off, or dead, or a
+/// marker, goes to a topic of ours, and says nothing about a target.
+fn target(entry: &Entry<Held>) -> Option<&str> {
+    let is_dead = matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)));
+    match &entry.payload.body {
+        Body::Message(envelope, _) if entry.action == Action::Fire && !is_dead => {
+            Some(&envelope.target.topic)
+        }
+        _ => None,
+    }
+}
 
 /// How carefully the next batches are made, after records were refused.
 #[derive(Debug)]
@@ -89,34 +101,36 @@ impl Caution {
 
     /// What a refused batch says about targets and records.
     fn learn<L: Log>(&mut self, targets: &Targets<L>, entries: &[Entry<Held>], refusals: &[Refusal]) {
-        targets.doubt();
-        // Of a record that went to a user's target: one that is put off, or dead, or a marker,
-        // went to a topic of ours, and says nothing about a target.
-        let topic = |tag: usize| {
-            let entry = entries.get(tag).filter(|entry| entry.action == Action::Fire)?;
-            let is_dead = matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)));
-            match &entry.payload.body {
-                Body::Message(envelope, _) if !is_dead => Some(envelope.target.topic.clone()),
-                _ => None,
+        let topic = |tag: usize| entries.get(tag).and_then(target).map(Box::from);
+        let is_condemned =
+            |r: &&Refusal| matches!(r.reason, RefusalReason::UnknownTarget | RefusalReason::NotAuthorised);
+        let condemned = refusals.iter().filter(is_condemned);
+        let condemned: HashMap<Box<str>, _> =
+            condemned.filter_map(|r| Some((topic(r.tag)?, &r.reason))).collect();
+        if !condemned.is_empty() {
+            // Theirs is the blame: the rest is sent again without them.
+            for (topic, reason) in condemned {
+                warn!(%topic, %reason, "target refuses: its messages are dead-lettered");
+                targets.condemn(topic, reason.to_string());
             }
-        };
-        for refusal in refusals {
-            let condemned =
-                matches!(refusal.reason, RefusalReason::UnknownTarget | RefusalReason::NotAuthorised);
-            if let (true, Some(topic)) = (condemned, topic(refusal.tag)) {
-                warn!(%topic, reason = %refusal.reason, "target refuses: its messages are dead-lettered");
-                targets.condemn(&topic, refusal.reason.to_string());
-            }
+            return;
         }
         let topics: HashSet<_> = (0..entries.len()).filter_map(topic).collect();
+        targets.doubt(&topics);
         let collateral = |r: &&Refusal| matches!(r.reason, RefusalReason::Collateral(_));
         let failing: HashSet<_> = refusals.iter().filter(collateral).filter_map(|r| topic(r.tag)).collect();
-        let refused = refusals.iter().find(|refusal| refusal.tag == 0 && !collateral(refusal));
-        if let ([only], Some(refused)) = (entries, refused) {
+        let refused = refusals.iter().find(|refusal| !collateral(refusal));
+        match (entries, refused) {
             // Alone in its transaction, so it is this one.
-            self.rejected = Some((only.inlet, only.offset, refused.reason.clone()));
-        } else if failing.len() < topics.len() || entries.len() == 1 {
-            failing.into_iter().for_each(|topic| self.put_off(topic));
+            ([only], Some(refused)) if refused.tag == 0 => {
+                self.rejected = Some((only.inlet, only.offset, refused.reason.clone()));
+            }
+            // One that is refused takes all others with it.
+            (_, Some(_)) => {}
+            (_, None) if failing.len() < topics.len() || entries.len() == 1 => {
+                failing.into_iter().for_each(|topic| self.put_off(topic));
+            }
+            (_, None) => {}
         }
         // Smaller and smaller, until the one that is refused stands alone.
         self.count = (entries.len().min(self.count) / 8).max(1);
@@ -201,7 +215,10 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         partition: Option<i32>,
         bytes: usize,
     ) -> Verdict {
-        if caution.is_unhealthy(topic) { Verdict::PutOff } else { targets.judge(topic, partition, bytes) }
+        if caution.is_unhealthy(topic) {
+            return Verdict::PutOff(PUT_OFF);
+        }
+        targets.judge(topic, partition, bytes)
     }
 
     /// Does what the batch says: all of it or nothing, if exactly once.
@@ -213,6 +230,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         match self.try_fire(&batch, rejected.as_ref(), caution.count == 1, now) {
             Ok(()) => {
                 caution.succeeded();
+                self.node.targets.delivered(batch.entries.iter().filter_map(target));
                 debug!(job = %self.control.name, messages = batch.entries.len(), took = ?began_at.elapsed(), "fired");
                 self.observe(&batch.entries, rejected.as_ref());
                 Ok(())
@@ -292,7 +310,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
                 let text = "the same request_id was used for another message".to_owned();
                 Some(self.dead_message(entry, envelope, user, &Reason { code: "REQUEST_ID_REUSED", text }))
             }
-            Action::PutOff | Action::AwaitAnswer => Some(self.put_off(envelope, user, now)),
+            Action::PutOff | Action::AwaitAnswer => Some(self.put_off(entry, envelope, user, now)),
             Action::ReturnToWheel => {
                 let place = self.node.cluster.geometry.route(envelope.due_ms, now, self.lane);
                 let content = delivered::store(envelope, user.clone());
@@ -383,14 +401,19 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     fn instead(&self, entry: &Entry<Held>, reason: &RefusalReason, now: i64) -> Option<Onward> {
         match (&entry.payload.body, reason) {
             (Body::Message(envelope, user), RefusalReason::Collateral(_)) => {
-                Some(self.put_off(envelope, user, now))
+                Some(self.put_off(entry, envelope, user, now))
             }
             _ => self.onward(entry, Some(reason), now),
         }
     }
 
-    fn put_off(&self, envelope: &Envelope, user: &Content, now: i64) -> Onward {
-        let put_off = Envelope { not_before_ms: Some(now + PUT_OFF_MS), ..envelope.clone() };
+    fn put_off(&self, entry: &Entry<Held>, envelope: &Envelope, user: &Content, now: i64) -> Onward {
+        let pause = match entry.payload.verdict.get() {
+            Some(Verdict::PutOff(pause)) => *pause,
+            _ => PUT_OFF,
+        };
+        let put_off =
+            Envelope { not_before_ms: Some(now + pause.as_millis() as i64 + 1), ..envelope.clone() };
         self.places.to_lane(self.node, self.lane, Inlet::Intake, delivered::store(&put_off, user.clone()))
     }
 
