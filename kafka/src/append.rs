@@ -14,46 +14,37 @@
 //! sent before (librdkafka's own `rd_kafka_message_status` says "possibly persisted"
 //! of those once they were transmitted; rust-rdkafka does not pass it on).
 
+mod slot;
+
 use std::{
-    collections::VecDeque,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ksched_core::message::Content;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::Mutex;
 use rdkafka::{
-    ClientConfig, ClientContext, Message as _, Timestamp,
+    ClientContext, Message as _, Timestamp,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode as Code},
-    producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig},
+    producer::{DeliveryResult, ProducerContext},
 };
 use tokio::sync::Notify;
 
+use self::slot::{Slot, Watch};
 use crate::{
-    disposal,
     librdkafka::{self, Librdkafka, queue::record},
     log::{self, Outgoing, RefusalReason},
-    polled::Polled,
 };
 
 /// Ms, while other appends are in flight (traps.md: 1 ms gives 24,000 unary calls/s).
 const LINGER_MS: &str = "1";
 /// What a record costs besides its bytes.
 const RECORD_OVERHEAD: usize = 256;
-/// A producer that died is not replaced more often.
-const REPLACE_PAUSE: Duration = Duration::from_secs(1);
-/// What is not acknowledged by then is given up, and its producer with all it has in flight: one that went on would
-/// append some of it twice (`Settings::patient_producer`).
-const SETTLED_WITHIN: Duration = Duration::from_secs(10);
-/// How often that is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A record to append.
 #[derive(Clone, Debug)]
@@ -376,144 +367,5 @@ impl ProducerContext for Context {
             Err((error, _)) => Err(not_delivered(error.rdkafka_error_code().unwrap_or(Code::Unknown))),
         };
         parcel.land(&self.flight, result);
-    }
-}
-
-/// A producer that is replaced when it dies. A fatal error (the idempotent producer
-/// lost count) is for good; another client starts with a new producer id.
-struct Slot {
-    config: ClientConfig,
-    flight: Arc<Flight>,
-    current: RwLock<Arc<Client>>,
-    replaced_at: Mutex<Option<Instant>>,
-    /// Calls that went to the current client, the oldest first; settled ones among them.
-    open: Mutex<Open>,
-}
-
-type Open = VecDeque<(Instant, Arc<Call>)>;
-
-impl Slot {
-    fn new(config: ClientConfig, flight: Arc<Flight>) -> Result<Self, log::Error> {
-        let current = RwLock::new(Arc::new(Client::new(&config, Arc::clone(&flight))?));
-        Ok(Self { config, flight, current, replaced_at: Mutex::new(None), open: Mutex::default() })
-    }
-
-    fn current(&self) -> Arc<Client> {
-        Arc::clone(&self.current.read())
-    }
-
-    /// The client that this call's records go to.
-    fn begins(&self, call: &Arc<Call>) -> Arc<Client> {
-        self.unsettled().push_back((Instant::now(), Arc::clone(call)));
-        self.current()
-    }
-
-    /// The open calls, from the oldest one that is not settled.
-    fn unsettled(&self) -> MutexGuard<'_, Open> {
-        let mut open = self.open.lock();
-        while open.front().is_some_and(|(_, call)| call.is_settled()) {
-            open.pop_front();
-        }
-        open
-    }
-
-    /// Gives the client up if a call waits for too long: all it has in flight is settled as unknown.
-    fn look(&self) {
-        let mut open = self.unsettled();
-        if open.front().is_none_or(|(began_at, _)| began_at.elapsed() < SETTLED_WITHIN) {
-            return;
-        }
-        open.clear();
-        drop(open);
-        tracing::warn!(
-            "appends were not acknowledged within {SETTLED_WITHIN:?}: unknown whether they are there"
-        );
-        let client = self.current();
-        // Without a new one the old one goes on with nothing in flight, which is as good.
-        self.replace(&client);
-        client.give_up();
-    }
-
-    /// Makes a new client in the place of `dead`, unless that happened just now.
-    fn replace(&self, dead: &Arc<Client>) {
-        let mut replaced_at = self.replaced_at.lock();
-        if !Arc::ptr_eq(dead, &self.current()) || replaced_at.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
-            return;
-        }
-        *replaced_at = Some(Instant::now());
-        match Client::new(&self.config, Arc::clone(&self.flight)) {
-            Ok(client) => *self.current.write() = Arc::new(client),
-            Err(error) => tracing::error!(%error, "no new producer in the place of one that died"),
-        }
-    }
-}
-
-/// The thread that looks after a producer's slots.
-struct Watch {
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Watch {
-    fn start(slots: [Arc<Slot>; 2]) -> Result<Self, log::Error> {
-        let (stop, stopped) = mpsc::channel();
-        let watch = move || {
-            while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                slots.iter().for_each(|slot| slot.look());
-            }
-        };
-        let thread = thread::Builder::new().name("append-watch".to_owned()).spawn(watch);
-        let thread = thread.map_err(|error| log::Error::Unavailable(format!("no thread: {error}")))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // It waits for nothing but this; if it panicked there is nothing left to look at.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// A client that ends on a thread of its own with its last handle.
-struct Client(Option<Polled<Context>>);
-
-type Parceled<'a> = BaseRecord<'a, [u8], [u8], Box<Parcel>>;
-
-impl Client {
-    fn new(config: &ClientConfig, flight: Arc<Flight>) -> Result<Self, log::Error> {
-        let client = Polled::new(config, Context { flight });
-        client.map(|client| Self(Some(client))).map_err(|error| librdkafka::client_error(&error))
-    }
-}
-
-impl Client {
-    // The record comes back with its parcel, as rust-rdkafka has it.
-    #[expect(clippy::result_large_err, reason = "rust-rdkafka's own shape")]
-    fn send<'a>(&self, record: Parceled<'a>) -> Result<(), (KafkaError, Parceled<'a>)> {
-        match &self.0 {
-            Some(client) => client.send(record),
-            // Only while dropping.
-            None => Err((KafkaError::Canceled, record)),
-        }
-    }
-
-    /// Settles all that is in flight, and sends none of it again.
-    fn give_up(&self) {
-        if let Some(client) = &self.0 {
-            // Waits for nobody: a broker's thread may be busy for as long as a name server takes.
-            client.purge(PurgeConfig::default().queue().inflight().non_blocking());
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Some(client) = self.0.take() {
-            disposal::dispose("appending producer", move || drop(client));
-        }
     }
 }

@@ -7,6 +7,7 @@
 //! thread; dropping may, as clients end on threads of their own.
 
 pub(crate) mod admin;
+mod calls;
 mod config;
 mod deliveries;
 mod failure;
@@ -15,14 +16,11 @@ mod notes;
 mod plain;
 pub(crate) mod queue;
 mod reader;
+mod renewed;
 mod transactional;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use rdkafka::{
     Offset as RdOffset, TopicPartitionList,
     admin::{AdminClient, ResourceSpecifier},
@@ -35,15 +33,13 @@ use self::{
     admin::Admin,
     config::Isolation,
     reader::{Client, Logging},
+    renewed::Renewed,
 };
 pub use self::{config::Settings, plain::Plain, reader::ConsumerReader, transactional::Transactional};
 use crate::log::{Error, Log, Offset, Position, TopicInfo, TopicPartition};
 
 /// For a question to a broker.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
-/// A client that had no answer for so long is made anew: now and then one does not find its way back to a broker
-/// that answers others (seen after everything had stood still: for minutes, `BrokerTransportFailure` each time).
-const SILENT_LIMIT: Duration = Duration::from_secs(15);
 /// Kafka's own default, assumed where settings may not be read.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
@@ -297,52 +293,6 @@ impl Log for Librdkafka {
             Ok(max_message_bytes) => Ok(Some(TopicInfo { partitions, max_message_bytes })),
             Err(Error::Unknown(_)) => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-}
-
-/// A client made when it is first needed, and made anew when it has been of no use for [`SILENT_LIMIT`].
-struct Renewed<T> {
-    make: Box<dyn Fn() -> Result<T, Error> + Send + Sync>,
-    state: Mutex<Made<T>>,
-}
-
-struct Made<T> {
-    client: Option<Arc<T>>,
-    /// Since when no question was answered.
-    silent_since: Option<Instant>,
-}
-
-impl<T> Renewed<T> {
-    fn new(make: impl Fn() -> Result<T, Error> + Send + Sync + 'static) -> Self {
-        Self { make: Box::new(make), state: Mutex::new(Made { client: None, silent_since: None }) }
-    }
-
-    fn get(&self) -> Result<Arc<T>, Error> {
-        let mut state = self.state.lock();
-        if let Some(client) = &state.client {
-            return Ok(Arc::clone(client));
-        }
-        let client = Arc::new((self.make)()?);
-        state.client = Some(Arc::clone(&client));
-        Ok(client)
-    }
-
-    /// A question, and what its answer says of the client.
-    fn ask<A>(&self, question: impl FnOnce(&T) -> Result<A, Error>) -> Result<A, Error> {
-        let answer = question(&*self.get()?);
-        self.note(matches!(answer, Err(Error::Unavailable(_))));
-        answer
-    }
-
-    fn note(&self, silent: bool) {
-        let mut state = self.state.lock();
-        if !silent {
-            state.silent_since = None;
-        } else if state.silent_since.get_or_insert_with(Instant::now).elapsed() >= SILENT_LIMIT {
-            tracing::info!("a Kafka client that had no answer for long is made anew");
-            // Whoever asks just now still has it.
-            *state = Made { client: None, silent_since: None };
         }
     }
 }

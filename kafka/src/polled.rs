@@ -48,6 +48,13 @@ impl<C: ProducerContext + 'static> Polled<C> {
     }
 }
 
+impl<C: ProducerContext + 'static> Polled<C> {
+    /// For a thread that may outlast this one's.
+    pub(crate) fn shared(&self) -> Arc<BaseProducer<C>> {
+        Arc::clone(&self.producer)
+    }
+}
+
 impl<C: ProducerContext + 'static> Deref for Polled<C> {
     type Target = BaseProducer<C>;
 

@@ -184,7 +184,13 @@ impl ConsumerReader {
             None if still.looked_at.elapsed() >= still.look_every && !self.assigned.is_empty() => {
                 let (log, at) = (self.log.clone(), self.assigned.iter().map(|(at, _)| at.clone()));
                 let at: Vec<_> = at.collect();
-                let ask = move || log.offsets(&at, LogOffset::StableEnd).ok();
+                let ask = move || {
+                    let ends = log.offsets(&at, LogOffset::StableEnd);
+                    ends.inspect_err(
+                        |error| tracing::debug!(%error, "a reader does not know where to read to"),
+                    )
+                    .ok()
+                };
                 // Without a thread there is no look this time.
                 still.look = thread::Builder::new().name("reader-look".to_owned()).spawn(ask).ok();
                 still.looked_at = Instant::now();
@@ -204,6 +210,7 @@ impl ConsumerReader {
 
     fn judge(&mut self, ends: &[i64]) -> Result<(), Error> {
         let positions = self.positions(&self.assigned)?;
+        tracing::debug!(?positions, ?ends, paused = ?self.paused, empty = self.still.came_up_empty, "a reader looks");
         let behind: Vec<_> = self
             .assigned
             .iter()

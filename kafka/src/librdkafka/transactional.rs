@@ -4,6 +4,7 @@
 //! commit is called (3, here), and not too many transactions (4, the lane).
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -11,12 +12,14 @@ use std::{
 use rdkafka::{
     TopicPartitionList,
     consumer::ConsumerGroupMetadata,
-    error::{KafkaError, RDKafkaErrorCode as Code},
-    producer::Producer as _,
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
+    producer::{BaseProducer, Producer as _},
 };
 
 use super::{
+    calls::Calls,
     config::Settings,
+    deliveries::Context,
     failure, list,
     queue::{Client, NotTaken, Queue, call_error},
 };
@@ -38,6 +41,8 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(9);
 const OFFSETS_LIMIT: Duration = Duration::from_secs(8);
 /// A commit that takes longer than the transaction may live has no outcome we could trust.
 const COMMIT_LIMIT: Duration = Duration::from_secs(10);
+/// How much longer a call may take than it was told to.
+const CALL_GRACE: Duration = Duration::from_secs(1);
 /// How long a delivery event may take to be released after its callback.
 const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 const RELEASE_NAP: Duration = Duration::from_micros(50);
@@ -45,7 +50,8 @@ const RELEASE_NAP: Duration = Duration::from_micros(50);
 /// A producer for one transactional id, its log watched (design §4.2).
 pub struct Transactional {
     queue: Queue,
-    group: ConsumerGroupMetadata,
+    calls: Calls,
+    group: Arc<ConsumerGroupMetadata>,
     /// `notes.count()` at the last begin.
     noted: u64,
     failpoints: Failpoints,
@@ -64,7 +70,9 @@ impl Transactional {
         group: ConsumerGroupMetadata,
     ) -> Result<Self, Error> {
         let queue = Queue::new(&settings.transactional(transactional_id))?;
-        Ok(Self { queue, group, noted: 0, failpoints: Failpoints::of(transactional_id) })
+        let calls = Calls::start(queue.client()?.shared())?;
+        let group = Arc::new(group);
+        Ok(Self { queue, calls, group, noted: 0, failpoints: Failpoints::of(transactional_id) })
     }
 
     /// An error if the client has logged a disconnect or a time-out since the last begin.
@@ -108,6 +116,22 @@ impl Transactional {
         TransactionError::Unclean(format!("{doing}: {error} ({code:?})"))
     }
 
+    /// A call inside a transaction. After a disconnect that is lost whatever becomes of the call.
+    fn call(
+        &self,
+        doing: &str,
+        limit: Duration,
+        call: impl FnOnce(&BaseProducer<Context>) -> KafkaResult<()> + Send + 'static,
+    ) -> Result<(), TransactionError> {
+        match self.calls.make(limit + CALL_GRACE, || self.check_notes().is_err(), call) {
+            Some(result) => result.map_err(|error| self.ended(doing, &error)),
+            None => {
+                self.check_notes()?;
+                Err(TransactionError::Unclean(format!("{doing}: does not end")))
+            }
+        }
+    }
+
     fn client(&self) -> Result<&Client, TransactionError> {
         self.queue.client().map_err(|error| TransactionError::Unclean(error.to_string()))
     }
@@ -140,7 +164,11 @@ impl TransactionalProducer for Transactional {
                 break;
             }
         }
-        client.init_transactions(INIT_LIMIT).map_err(|error| call_error(&self.queue, &error))?;
+        let init = |producer: &BaseProducer<Context>| producer.init_transactions(INIT_LIMIT);
+        match self.calls.make(INIT_LIMIT + CALL_GRACE, || false, init) {
+            Some(result) => result.map_err(|error| call_error(&self.queue, &error))?,
+            None => return Err(Error::Unavailable("init does not end".to_owned())),
+        }
         self.noted = self.queue.notes.count();
         Ok(())
     }
@@ -185,17 +213,17 @@ impl TransactionalProducer for Transactional {
         self.flush()?;
         self.wait_for_release()?;
         self.failpoints.pass(Point::AfterProduce);
-        let client = self.client()?;
         if !positions.is_empty() {
             let offsets: TopicPartitionList = list::of_positions(positions)
                 .map_err(|error| TransactionError::Unclean(error.to_string()))?;
-            client
-                .send_offsets_to_transaction(&offsets, &self.group, OFFSETS_LIMIT)
-                .map_err(|error| self.ended("send offsets", &error))?;
+            let group = Arc::clone(&self.group);
+            self.call("send offsets", OFFSETS_LIMIT, move |producer| {
+                producer.send_offsets_to_transaction(&offsets, &group, OFFSETS_LIMIT)
+            })?;
         }
         self.failpoints.pass(Point::AfterOffsets);
         self.failpoints.pass(Point::InsideCommit);
-        client.commit_transaction(COMMIT_LIMIT).map_err(|error| self.ended("commit", &error))?;
+        self.call("commit", COMMIT_LIMIT, |producer| producer.commit_transaction(COMMIT_LIMIT))?;
         self.failpoints.pass(Point::AfterCommit);
         // A clean return proves nothing (design §4.2).
         self.check_notes()
