@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`cluster`] | the settings all parts of a cluster share, topic and transactional-id names |
 //! | [`message`] | what a user schedules, and its parts |
+//! | [`packed`] | a record's content while it waits in memory |
 //! | [`id`] | the id that Schedule returns |
 //! | [`envelope`] | the compact binary header a message carries inside ksched |
 //! | [`delivered`] | the readable headers a message is delivered with |
@@ -28,6 +29,7 @@ pub mod jobs;
 pub mod lane;
 pub mod message;
 pub mod mutant;
+pub mod packed;
 pub mod time;
 pub mod validate;
 pub mod wheel;

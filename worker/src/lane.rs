@@ -8,7 +8,7 @@ mod committer;
 mod firing;
 mod lookup;
 
-use std::{cell::OnceCell, time::Duration};
+use std::{cell::OnceCell, sync::Arc, time::Duration};
 
 use ksched_core::{
     cluster::{Geometry, INLETS},
@@ -17,9 +17,10 @@ use ksched_core::{
     lane::{Arrival, Cap, Committed, Gate, Lane, Marker, Reading, Settings},
     message::{Content, Header, Identity},
     mutant::{self, Mutant},
+    packed::Packed,
     wheel::Inlet,
 };
-use ksched_kafka::{Error, Log, Offset, Position, Reader, Record, TopicPartition};
+use ksched_kafka::{Error, Log, Offset, Position, Reader, Record, TopicPartition, TransactionError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -55,6 +56,8 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 const CAP: Cap = Cap { count: 10_000, bytes: 4 << 20 };
 /// Records in one transaction that are each waited for: more might outlive it.
 const ALONE_MAX: usize = 200;
+/// How often it is said that memory is short.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 const FAR_AHEAD_MARGIN_MS: i64 = 60_000;
 const CONTROL_STALLED: Duration = Duration::from_secs(30);
 
@@ -68,10 +71,28 @@ struct Held {
 
 #[derive(Debug)]
 enum Body {
-    /// Envelope and the user's content.
-    Message(Envelope, Content),
+    Message(Message),
     /// On one of our topics, yet not written by ksched, and why not.
-    Foreign(Content, String),
+    Foreign(Box<(Content, String)>),
+}
+
+/// As it was stored, and what is looked at before it is unpacked again.
+#[derive(Debug)]
+struct Message {
+    topic: Arc<str>,
+    partition: Option<i32>,
+    due_ms: i64,
+    /// Of the user's content and of its headers, for the target's limit.
+    record_bytes: usize,
+    stored: Packed,
+}
+
+impl Message {
+    /// Envelope and the user's content.
+    fn unpack(&self) -> Result<(Envelope, Content), TransactionError> {
+        delivered::split(self.stored.unpack())
+            .map_err(|why| TransactionError::Unclean(format!("a message that was read once: {why}")))
+    }
 }
 
 /// Runs until stopped or fenced.
@@ -85,6 +106,13 @@ pub(crate) fn run<L: Log + Clone>(node: &Node<L>, lane: u16, control: &Control) 
     ended.map_or_else(|outcome| outcome, |()| Outcome::Stopped)
 }
 
+/// What one look into the inlets brought.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    records: usize,
+    overdue: usize,
+}
+
 /// One life of a lane's producers.
 struct Holding<'a, L: Log> {
     node: &'a Node<L>,
@@ -94,8 +122,14 @@ struct Holding<'a, L: Log> {
     reader: L::Reader,
     paused: [bool; INLETS],
     lane: Lane<Held>,
+    /// Of the last message that was read.
+    last_topic: Arc<str>,
+    /// Messages held, as the metric was told last.
+    counted: i64,
     firing: Firing<'a, L>,
     lookups: Lookups<L>,
+    /// When it was last said that memory is short.
+    told_at: Option<Instant>,
     /// When the last transaction began.
     began_at: Instant,
     committed_at: Instant,
@@ -142,7 +176,10 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             reader,
             paused: [false; INLETS],
             lane: machine,
+            last_topic: "".into(),
+            counted: 0,
             firing,
+            told_at: None,
             began_at,
             committed_at: Instant::now(),
         }))
@@ -151,7 +188,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
     fn run(&mut self, caution: &mut Caution) -> Result<(), Ended> {
         self.catch_up()?;
         while !self.control.stopped() && self.firing.may_fire() {
-            self.read(Duration::ZERO)?;
+            self.gather()?;
             self.ask_and_hear();
             let Some(now) = self.node.clock.now_ms() else {
                 self.node.host.sleep(DOUBT_PAUSE);
@@ -188,11 +225,26 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         Ok(())
     }
 
+    /// Reads what is there. A backlog is read until it fills a transaction: small ones cost as
+    /// much as large ones.
+    fn gather(&mut self) -> Result<(), Ended> {
+        let mut overdue = 0;
+        loop {
+            let found = self.read(Duration::ZERO)?;
+            overdue += found.overdue;
+            let is_backlog = found.records == READ_AT_ONCE && found.overdue > READ_AT_ONCE / 2;
+            if !is_backlog || overdue >= CAP.count {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads what is there, the first record for at most `wait`.
-    fn read(&mut self, wait: Duration) -> Result<(), Ended> {
+    fn read(&mut self, wait: Duration) -> Result<Found, Ended> {
         self.pause_or_resume()?;
-        let mut wait = wait;
-        for _ in 0..READ_AT_ONCE {
+        let now = self.node.clock.now_ms();
+        let (mut found, mut wait) = (Found::default(), wait);
+        while found.records < READ_AT_ONCE {
             let (record, envelope) = match self.reader.poll(wait) {
                 Ok(Some(record)) => {
                     let envelope = delivered::read_envelope(&record.content).map_err(|why| why.to_string());
@@ -204,26 +256,36 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
                 Err(error) => return Err(error.into()),
             };
             wait = Duration::ZERO;
-            self.arrive(record, envelope);
+            let due_ms = self.arrive(record, envelope);
+            found.records += 1;
+            found.overdue += usize::from(now.zip(due_ms).is_some_and(|(now, due_ms)| due_ms <= now));
         }
         for (inlet, partition) in Inlet::ALL.into_iter().zip(&self.inlets) {
             let position = self.reader.position(partition)?;
             self.lane.read_up_to(inlet, position);
         }
-        self.node.metrics.held.set(self.lane.pending() as i64);
-        Ok(())
+        self.count(self.lane.pending() as i64);
+        Ok(found)
     }
 
-    fn arrive(&mut self, record: Record, envelope: Result<Envelope, String>) {
-        let Some(inlet) = Inlet::ALL.into_iter().find(|i| self.inlets[*i as usize] == record.source) else {
-            return;
-        };
-        let (offset, timestamp_ms, size) = (record.offset, record.timestamp_ms, held_bytes(&record.content));
+    /// Tells the metric, which is about all lanes, how many this one holds.
+    fn count(&mut self, held: i64) {
+        self.node.metrics.held.inc_by(held - self.counted);
+        self.counted = held;
+    }
+
+    /// Hands a record to the lane; when it is due.
+    fn arrive(&mut self, record: Record, envelope: Result<Envelope, String>) -> Option<i64> {
+        let inlet = Inlet::ALL.into_iter().find(|i| self.inlets[*i as usize] == record.source)?;
+        let (offset, timestamp_ms) = (record.offset, record.timestamp_ms);
         let held = |body| Held { body, verdict: OnceCell::new() };
         let arrival = match envelope {
             Ok(envelope) => {
+                let stored = Packed::pack(&record.content);
                 let mut user = record.content;
                 user.headers.remove(0);
+                let record_bytes = user.size() + 16 * user.headers.len();
+                let due_ms = envelope.due_ms;
                 Arrival {
                     inlet,
                     offset,
@@ -231,10 +293,16 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
                     due_ms: envelope.effective_due_ms(),
                     scheduled_at_us: envelope.scheduled_at_us,
                     origin: envelope.origin,
-                    identity: envelope.identity.clone(),
                     body_hash: body_hash(&envelope, &user),
-                    size,
-                    payload: held(Body::Message(envelope, user)),
+                    identity: envelope.identity,
+                    size: stored.size() + ALLOCATION,
+                    payload: held(Body::Message(Message {
+                        topic: self.topic(&envelope.target.topic),
+                        partition: envelope.target.partition,
+                        due_ms,
+                        record_bytes,
+                        stored,
+                    })),
                 }
             }
             Err(reason) => {
@@ -248,17 +316,28 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
                     origin: 0,
                     identity: None,
                     body_hash: 0,
-                    size,
-                    payload: held(Body::Foreign(record.content, reason)),
+                    size: foreign_bytes(&record.content) + reason.len(),
+                    payload: held(Body::Foreign(Box::new((record.content, reason)))),
                 }
             }
         };
+        let due_ms = arrival.due_ms;
         self.lane.arrive(arrival);
+        Some(due_ms)
+    }
+
+    /// A target's name; neighbours for the same target share it.
+    fn topic(&mut self, name: &str) -> Arc<str> {
+        if *self.last_topic != *name {
+            self.last_topic = name.into();
+        }
+        Arc::clone(&self.last_topic)
     }
 
     /// Stops reading what memory or the positions' metadata have no room for.
     fn pause_or_resume(&mut self) -> Result<(), Ended> {
         let pressure = self.share.pressure(self.lane.bytes());
+        self.tell(pressure);
         let stopped = match pressure {
             Pressure::Low => 0,
             Pressure::High => 1,
@@ -280,6 +359,15 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             if pause { self.reader.pause(partition)? } else { self.reader.resume(partition)? }
         }
         Ok(())
+    }
+
+    /// Says, now and then, that messages wait unread for want of memory.
+    fn tell(&mut self, pressure: Pressure) {
+        if pressure != Pressure::Low && self.told_at.is_none_or(|at| at.elapsed() > TELL_EVERY) {
+            self.told_at = Some(Instant::now());
+            let (job, held) = (&self.control.name, self.lane.pending());
+            warn!(%job, held, "memory.limit: no more is read for now; messages may be late and out of order");
+        }
     }
 
     fn ask_and_hear(&mut self) {
@@ -341,7 +429,14 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             return Ok(());
         }
         // The rest is slept, or the poll's rounding up would make it late.
-        self.read(wait - Duration::from_millis(1))
+        self.read(wait - Duration::from_millis(1))?;
+        Ok(())
+    }
+}
+
+impl<L: Log> Drop for Holding<'_, L> {
+    fn drop(&mut self) {
+        self.node.metrics.held.inc_by(-self.counted);
     }
 }
 
@@ -355,19 +450,18 @@ fn settings(geometry: &Geometry) -> Settings {
 /// What the gate says of a message that is due.
 fn gate(held: &Held, judge: impl FnOnce(&str, Option<i32>, usize) -> Verdict) -> Gate {
     let verdict = held.verdict.get_or_init(|| match &held.body {
-        Body::Message(envelope, user) => {
-            judge(&envelope.target.topic, envelope.target.partition, user.size() + 16 * user.headers.len())
-        }
-        Body::Foreign(..) => Verdict::Send,
+        Body::Message(message) => judge(&message.topic, message.partition, message.record_bytes),
+        Body::Foreign(_) => Verdict::Send,
     });
     if matches!(verdict, Verdict::PutOff(_)) { Gate::PutOff } else { Gate::Fire }
 }
 
-/// What a stored record holds besides its place in the lane: one buffer for all its
-/// bytes and the handle that they share, the headers' vector, and a small allocation
-/// for each header's name and for the target's.
-fn held_bytes(content: &Content) -> usize {
-    const ALLOCATION: usize = 32;
+/// What an allocation costs besides its bytes.
+const ALLOCATION: usize = 32;
+
+/// What a record that is none of ours holds: one buffer for all its bytes and the handle that
+/// they share, the headers' vector, and a small allocation for each header's name.
+fn foreign_bytes(content: &Content) -> usize {
     content.size() + content.headers.len() * (size_of::<Header>() + ALLOCATION) + 4 * ALLOCATION
 }
 

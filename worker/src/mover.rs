@@ -28,6 +28,9 @@ const BATCH_RECORDS: usize = 10_000;
 const BATCH_BYTES: usize = 2 << 20;
 /// How long a batch is filled after its first record.
 const BATCH_FILL: Duration = Duration::from_millis(10);
+/// From one transaction's start to the next's under load: a transaction of a few records costs
+/// Kafka and us as much as one of thousands, and jobs on one machine only compete.
+const PACE: Duration = Duration::from_millis(50);
 const FETCH_BYTES: usize = 2 << 20;
 /// How long one look for records waits, and so how soon a stop is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -146,9 +149,9 @@ fn attempt<L: Log>(
     };
     let mut reader = node.log.reader(FETCH_BYTES)?;
     reader.assign(&[(source.clone(), start)])?;
-    let (mut committed, mut progressed_at) = (start, Instant::now());
+    let (mut committed, mut progressed_at, mut paced_until) = (start, Instant::now(), Instant::now());
     while !control.stopped() && committed < end {
-        let batch = read_batch(&mut reader, progress)?;
+        let batch = read_batch(&mut reader, progress, paced_until)?;
         let position = reader.position(source)?.max(committed);
         let kept_alive = plan.until == Until::CapturedEnd || progressed_at.elapsed() < KEEP_ALIVE;
         if position == committed && kept_alive {
@@ -159,6 +162,7 @@ fn attempt<L: Log>(
         }
         let Some(now) = node.await_clock(control) else { return Ok(()) };
         let began_at = Instant::now();
+        paced_until = began_at + PACE;
         progress.moved += transact(&mut producer, plan, batch, position, now, &progress.unfit, decide)
             .map_err(|broken| unclean(control, broken, progress))?;
         progress.unfit.retain(|offset, _| *offset >= position);
@@ -188,7 +192,12 @@ fn single(offsets: Vec<i64>) -> Result<i64, Ended> {
     offsets.into_iter().next().ok_or_else(|| Ended::Unclean("no offset answered".to_owned()))
 }
 
-fn read_batch(reader: &mut impl Reader, progress: &mut Progress) -> Result<Vec<Record>, Error> {
+/// What is there, filled until `paced_until` at least once there is anything.
+fn read_batch(
+    reader: &mut impl Reader,
+    progress: &mut Progress,
+    paced_until: Instant,
+) -> Result<Vec<Record>, Error> {
     let mut batch = Vec::new();
     let (mut bytes, mut wait, mut fill_until) = (0, POLL_WAIT, None);
     while batch.len() < progress.batch_records && bytes < BATCH_BYTES {
@@ -203,7 +212,7 @@ fn read_batch(reader: &mut impl Reader, progress: &mut Progress) -> Result<Vec<R
         };
         bytes += record.content.size();
         batch.push(record);
-        let until = *fill_until.get_or_insert_with(|| Instant::now() + BATCH_FILL);
+        let until = *fill_until.get_or_insert_with(|| paced_until.max(Instant::now() + BATCH_FILL));
         wait = until.saturating_duration_since(Instant::now());
     }
     Ok(batch)

@@ -18,8 +18,10 @@ use ksched_kafka::{Error, Log, TopicInfo};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long a topic's facts are believed.
+/// How long a topic's facts are believed; that it is missing as long as it has been so, at most a
+/// minute, or thousands of such topics would keep lanes asking.
 const FRESH: Duration = Duration::from_secs(5);
+const MISSING_MAX: Duration = Duration::from_secs(60);
 /// How long all of a target's messages are dead-lettered after the broker has
 /// refused one for good, before one is tried again.
 const CONDEMNED: Duration = Duration::from_secs(10);
@@ -46,7 +48,7 @@ pub(crate) enum Verdict {
     /// Hand it over and wait for its acknowledgement before the next.
     SendAlone,
     /// It can never be delivered: dead-letter topic, with this reason.
-    Refuse(Refused),
+    Refuse(Box<Refused>),
     /// The target does not take records now: put it off, for so long.
     PutOff(Duration),
 }
@@ -64,6 +66,11 @@ pub(crate) enum Refused {
     ByBroker(String),
 }
 
+/// Boxed: of what waits in a lane each holds a verdict.
+fn refuse(refused: Refused) -> Verdict {
+    Verdict::Refuse(Box::new(refused))
+}
+
 impl Refused {
     /// For programs.
     pub(crate) fn code(&self) -> &'static str {
@@ -79,9 +86,17 @@ impl Refused {
 #[derive(Debug)]
 struct Fact {
     asked_at: Instant,
-    info: Option<TopicInfo>,
+    /// Or since when it is missing.
+    info: Result<TopicInfo, Instant>,
     /// Whether anything was delivered to it.
     proven: AtomicBool,
+}
+
+impl Fact {
+    fn is_fresh(&self) -> bool {
+        let missing_for = self.info.err().map_or(Duration::ZERO, |since| self.asked_at - since);
+        self.asked_at.elapsed() < missing_for.clamp(FRESH, MISSING_MAX)
+    }
 }
 
 /// Targets that the broker has refused for good, till when, and why.
@@ -109,23 +124,23 @@ impl<L: Log> Targets<L> {
     pub(crate) fn judge(&self, topic: &str, partition: Option<i32>, bytes: usize) -> Verdict {
         let (condemned, wary_for) = self.condemned.lock().look(topic);
         if let Some(reason) = condemned {
-            return Verdict::Refuse(Refused::ByBroker(reason));
+            return refuse(Refused::ByBroker(reason));
         }
         let fact = match self.fact(topic) {
             Ok(fact) => fact,
             // Kafka itself is away: the transaction will find out.
             Err(_) => return Verdict::Send,
         };
-        let Some(info) = fact.info else {
-            return Verdict::Refuse(Refused::NoTopic(topic.into()));
+        let Ok(info) = fact.info else {
+            return refuse(Refused::NoTopic(topic.into()));
         };
         if let Some(partition) = partition.filter(|p| *p >= info.partitions) {
             let partitions = info.partitions;
-            return Verdict::Refuse(Refused::NoPartition { topic: topic.into(), partitions, partition });
+            return refuse(Refused::NoPartition { topic: topic.into(), partitions, partition });
         }
         let (bytes, limit) = (bytes + RECORD_OVERHEAD, info.max_message_bytes);
         if bytes > limit {
-            return Verdict::Refuse(Refused::TooLarge { topic: topic.into(), bytes, limit });
+            return refuse(Refused::TooLarge { topic: topic.into(), bytes, limit });
         }
         if let Some(pause) = wary_for.filter(|_| !fact.proven.load(Ordering::Relaxed)) {
             return Verdict::PutOff(pause);
@@ -161,7 +176,7 @@ impl<L: Log> Targets<L> {
 
     fn fact(&self, topic: &str) -> Result<Arc<Fact>, Error> {
         let known = self.facts.lock().get(topic).cloned();
-        if let Some(fact) = known.as_ref().filter(|fact| fact.asked_at.elapsed() < FRESH) {
+        if let Some(fact) = known.as_ref().filter(|fact| fact.is_fresh()) {
             return Ok(fact.clone());
         }
         if let Some(since) = *self.silent_since.lock()
@@ -171,11 +186,13 @@ impl<L: Log> Targets<L> {
         }
         let asked_at = Instant::now();
         let info = self.log.topic(topic).inspect_err(|_| *self.silent_since.lock() = Some(Instant::now()))?;
+        let missing_since = known.as_ref().and_then(|known| known.info.err()).unwrap_or(asked_at);
+        let info = info.ok_or(missing_since);
         let proven = AtomicBool::new(known.is_some_and(|known| known.proven.load(Ordering::Relaxed)));
         let fact = Arc::new(Fact { asked_at, info, proven });
         let mut facts = self.facts.lock();
         if facts.len() >= REMEMBERED {
-            facts.retain(|_, f| f.asked_at.elapsed() < FRESH);
+            facts.retain(|_, fact| fact.is_fresh());
         }
         facts.insert(topic.into(), fact.clone());
         Ok(fact)
@@ -208,7 +225,7 @@ mod tests {
         }
         let targets = Targets::new(MemoryLog::direct(&broker, "group"));
         let judge = |topic: &str| targets.judge(topic, None, 1);
-        let refused = || Verdict::Refuse(Refused::ByBroker("no".to_owned()));
+        let refused = || refuse(Refused::ByBroker("no".to_owned()));
         assert_eq!(
             ["closed", "proven", "unproven"].map(judge),
             [Verdict::Send, Verdict::Send, Verdict::Send]

@@ -24,7 +24,7 @@ use ksched_kafka::{
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Body, Held, committer::Committer};
+use super::{Body, Held, Message, committer::Committer};
 use crate::{
     attempt::Ended,
     dead_letter::{self, Reason},
@@ -44,16 +44,18 @@ const PUT_OFF: Duration = Duration::from_secs(1);
 /// Inlet and offset of a record that the broker refuses, and why.
 type Rejected = (Inlet, i64, RefusalReason);
 
-/// Where an entry's record goes if that is a user's target: one that is put off, or dead, or a
-/// marker, goes to a topic of ours, and says nothing about a target.
-fn target(entry: &Entry<Held>) -> Option<&str> {
+/// The message of an entry whose record goes to a user's target: one that is put off, or dead,
+/// or a marker, goes to a topic of ours, and says nothing about a target.
+fn fired(entry: &Entry<Held>) -> Option<&Message> {
     let is_dead = matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)));
     match &entry.payload.body {
-        Body::Message(envelope, _) if entry.action == Action::Fire && !is_dead => {
-            Some(&envelope.target.topic)
-        }
+        Body::Message(message) if entry.action == Action::Fire && !is_dead => Some(message),
         _ => None,
     }
+}
+
+fn target(entry: &Entry<Held>) -> Option<&str> {
+    fired(entry).map(|message| &*message.topic)
 }
 
 /// How carefully the next batches are made, after records were refused.
@@ -254,7 +256,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         for (tag, entry) in batch.entries.iter().enumerate() {
             let rejected =
                 rejected.filter(|(inlet, offset, _)| (*inlet, *offset) == (entry.inlet, entry.offset));
-            let Some(onward) = self.onward(entry, rejected.map(|(_, _, reason)| reason), now) else {
+            let Some(onward) = self.onward(entry, rejected.map(|(_, _, reason)| reason), now)? else {
                 continue;
             };
             let Onward { topic, partition, content } = &onward;
@@ -286,52 +288,60 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     }
 
     /// The record that an entry becomes; `None` for copies.
-    fn onward(&self, entry: &Entry<Held>, rejected: Option<&RefusalReason>, now: i64) -> Option<Onward> {
-        let (envelope, user) = match &entry.payload.body {
-            Body::Message(envelope, user) => (envelope, user),
-            Body::Foreign(content, why) => {
-                let reason = Reason { code: "NOT_A_MESSAGE", text: why.clone() };
-                let record = Record {
-                    source: self.inlets[entry.inlet as usize].clone(),
-                    offset: entry.offset,
-                    timestamp_ms: now,
-                    content: content.clone(),
-                };
-                return Some(dead_letter::of_record(self.node, record, &reason));
-            }
+    fn onward(
+        &self,
+        entry: &Entry<Held>,
+        rejected: Option<&RefusalReason>,
+        now: i64,
+    ) -> Result<Option<Onward>, TransactionError> {
+        let message = match &entry.payload.body {
+            Body::Message(message) => message,
+            Body::Foreign(foreign) => return Ok(Some(self.dead_foreign(entry, &foreign.0, &foreign.1, now))),
         };
-        match entry.action {
-            Action::Duplicate => {
-                self.node.metrics.duplicates_dropped.inc();
-                None
-            }
-            Action::Fire => Some(self.deliver(entry, envelope, user, rejected, now)),
+        if entry.action == Action::Duplicate {
+            self.node.metrics.duplicates_dropped.inc();
+            return Ok(None);
+        }
+        let (envelope, user) = message.unpack()?;
+        Ok(Some(match entry.action {
+            Action::Fire | Action::Duplicate => self.deliver(entry, &envelope, user, rejected, now),
             Action::Conflict => {
                 let text = "the same request_id was used for another message".to_owned();
-                Some(self.dead_message(entry, envelope, user, &Reason { code: "REQUEST_ID_REUSED", text }))
+                self.dead_message(entry, &envelope, user, &Reason { code: "REQUEST_ID_REUSED", text })
             }
-            Action::PutOff | Action::AwaitAnswer => Some(self.put_off(entry, envelope, user, now)),
+            Action::PutOff | Action::AwaitAnswer => self.put_off(entry, envelope, user, now),
             Action::ReturnToWheel => {
                 let place = self.node.cluster.geometry.route(envelope.due_ms, now, self.lane);
-                let content = delivered::store(envelope, user.clone());
-                Some(self.places.onward(self.node, place, self.lane, Inlet::Intake, content))
+                let content = delivered::store(&envelope, user);
+                self.places.onward(self.node, place, self.lane, Inlet::Intake, content)
             }
-        }
+        }))
+    }
+
+    fn dead_foreign(&self, entry: &Entry<Held>, content: &Content, why: &str, now: i64) -> Onward {
+        let reason = Reason { code: "NOT_A_MESSAGE", text: why.to_owned() };
+        let record = Record {
+            source: self.inlets[entry.inlet as usize].clone(),
+            offset: entry.offset,
+            timestamp_ms: now,
+            content: content.clone(),
+        };
+        dead_letter::of_record(self.node, record, &reason)
     }
 
     fn deliver(
         &self,
         entry: &Entry<Held>,
         envelope: &Envelope,
-        user: &Content,
+        user: Content,
         rejected: Option<&RefusalReason>,
         now: i64,
     ) -> Onward {
         let refused = match (rejected, entry.payload.verdict.get()) {
             (Some(reason), _) => Refused::ByBroker(reason.to_string()),
-            (None, Some(Verdict::Refuse(refused))) => refused.clone(),
+            (None, Some(Verdict::Refuse(refused))) => (**refused).clone(),
             (None, _) => {
-                let content = delivered::deliver(&self.node.cluster, envelope, self.lane, user.clone(), now);
+                let content = delivered::deliver(&self.node.cluster, envelope, self.lane, user, now);
                 let Target { topic, partition } = &envelope.target;
                 return Onward { topic: Arc::from(&**topic), partition: *partition, content };
             }
@@ -344,11 +354,11 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         &self,
         entry: &Entry<Held>,
         envelope: &Envelope,
-        user: &Content,
+        user: Content,
         reason: &Reason,
     ) -> Onward {
         let source = &self.inlets[entry.inlet as usize];
-        dead_letter::of_message(self.node, envelope, self.lane, user.clone(), source, entry.offset, reason)
+        dead_letter::of_message(self.node, envelope, self.lane, user, source, entry.offset, reason)
     }
 
     fn begin(&mut self) -> Result<(), TransactionError> {
@@ -379,7 +389,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             let Some(entry) = entry else {
                 return Err(TransactionError::Refused(refusals));
             };
-            let Some(onward) = self.instead(entry, &refusal.reason, now) else { continue };
+            let Some(onward) = self.instead(entry, &refusal.reason, now)? else { continue };
             let Onward { topic, partition, content } = &onward;
             self.send(
                 usize::MAX,
@@ -398,23 +408,29 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     }
 
     /// Where a refused entry goes without a transaction: put off if that may help, or dead.
-    fn instead(&self, entry: &Entry<Held>, reason: &RefusalReason, now: i64) -> Option<Onward> {
+    fn instead(
+        &self,
+        entry: &Entry<Held>,
+        reason: &RefusalReason,
+        now: i64,
+    ) -> Result<Option<Onward>, TransactionError> {
         match (&entry.payload.body, reason) {
-            (Body::Message(envelope, user), RefusalReason::Collateral(_)) => {
-                Some(self.put_off(entry, envelope, user, now))
+            (Body::Message(message), RefusalReason::Collateral(_)) => {
+                let (envelope, user) = message.unpack()?;
+                Ok(Some(self.put_off(entry, envelope, user, now)))
             }
             _ => self.onward(entry, Some(reason), now),
         }
     }
 
-    fn put_off(&self, entry: &Entry<Held>, envelope: &Envelope, user: &Content, now: i64) -> Onward {
+    fn put_off(&self, entry: &Entry<Held>, envelope: Envelope, user: Content, now: i64) -> Onward {
         let pause = match entry.payload.verdict.get() {
             Some(Verdict::PutOff(pause)) => *pause,
             _ => PUT_OFF,
         };
-        let put_off =
-            Envelope { not_before_ms: Some(now + pause.as_millis() as i64 + 1), ..envelope.clone() };
-        self.places.to_lane(self.node, self.lane, Inlet::Intake, delivered::store(&put_off, user.clone()))
+        let not_before_ms = Some(now + pause.as_millis() as i64 + 1);
+        let content = delivered::store(&Envelope { not_before_ms, ..envelope }, user);
+        self.places.to_lane(self.node, self.lane, Inlet::Intake, content)
     }
 
     fn commit_with(&mut self, positions: &[Committed; INLETS]) -> Result<(), TransactionError> {
@@ -454,14 +470,12 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
 
     fn observe(&self, entries: &[Entry<Held>], rejected: Option<&Rejected>) {
         let (metrics, now) = (&self.node.metrics, self.node.clock.wall_ms());
-        for entry in entries.iter().filter(|e| e.action == Action::Fire) {
-            if let Body::Message(envelope, _) = &entry.payload.body
-                && !matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)))
-                && rejected.is_none_or(|(inlet, offset, _)| (*inlet, *offset) != (entry.inlet, entry.offset))
-            {
-                metrics.delivered.inc();
-                metrics.lateness.observe_ms((now - envelope.due_ms) as f64);
-            }
+        let is_rejected = |entry: &Entry<Held>| {
+            rejected.is_some_and(|(inlet, offset, _)| (*inlet, *offset) == (entry.inlet, entry.offset))
+        };
+        for message in entries.iter().filter(|entry| !is_rejected(entry)).filter_map(fired) {
+            metrics.delivered.inc();
+            metrics.lateness.observe_ms((now - message.due_ms) as f64);
         }
     }
 }
