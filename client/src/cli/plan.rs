@@ -47,6 +47,7 @@ struct Defaults {
     delays_ms: RangeInclusive<i64>,
     due: Due,
     door: Door,
+    keys: u32,
 }
 
 impl Scenario {
@@ -66,7 +67,9 @@ impl Scenario {
                 (100_000.0 / 360.0, 360.0, 0..=3_600_000, Due::RestOfRun, Door::Unary)
             }
         };
-        Defaults { rate, seconds, delays_ms, due, door }
+        // More is overdue than memory holds, where nobody promises an order.
+        let keys = if this == Some(Self::Sustained) { 0 } else { 1_000 };
+        Defaults { rate, seconds, delays_ms, due, door, keys }
     }
 
     /// As on the command line and in run files.
@@ -98,9 +101,9 @@ pub(crate) struct PlanArguments {
     /// Bytes of each value.
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// Different keys; 0: no keys.
-    #[arg(long, default_value_t = 1000)]
-    keys: u32,
+    /// Different keys; 0: no keys [default: 1000].
+    #[arg(long)]
+    keys: Option<u32>,
     /// User headers on each message.
     #[arg(long, default_value_t = 0)]
     headers: u32,
@@ -137,7 +140,7 @@ impl PlanArguments {
             delays_ms: self.delays.clone().unwrap_or(defaults.delays_ms),
             due: self.due.unwrap_or(defaults.due),
             size: self.size,
-            keys: self.keys,
+            keys: self.keys.unwrap_or(defaults.keys),
             headers: self.headers,
         })
     }

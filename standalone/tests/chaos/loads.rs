@@ -12,6 +12,8 @@ use ksched_client::{
     Message,
     reader::{Since, TopicReader, Until},
 };
+use ksched_core::message::{Content, Header};
+use ksched_kafka::{Log as _, Outgoing, Producer as _};
 use ksched_testbed::proxy::Cut;
 use parking_lot::Mutex;
 
@@ -31,6 +33,65 @@ const BATCH: usize = 1_000;
 const MILLION_OUT_WITHIN: Duration = Duration::from_secs(45);
 /// Scheduling takes some 10 s of it.
 const AHEAD_MS: i64 = 90_000;
+
+/// Records that nobody can schedule, as fast as one producer writes them.
+const RUBBISH: usize = 100_000;
+/// A round of the producer.
+const ROUND: usize = 10_000;
+/// Messages by gRPC; the dead letters take the same two cores.
+const BESIDE_RUBBISH: Duration = Duration::from_secs(5);
+
+/// A dead letter for each, with its reason; what comes by gRPC hardly feels it.
+pub(crate) fn intake_flooded(bed: &Bed) {
+    let scenario = "loads::intake_flooded";
+    let kinds: [(&str, &[(&str, &str)]); 4] = [
+        ("TOPIC_MISSING", &[]),
+        ("DUE_TIME_MISSING", &[("ksched-topic", "somewhere")]),
+        ("DUE_TIME_UNREADABLE", &[("ksched-topic", "somewhere"), ("ksched-deliver-at", "soon")]),
+        ("HEADER_REPEATED", &[("ksched-topic", "somewhere"), ("ksched-topic", "elsewhere")]),
+    ];
+    let dead = Catch::start(bed, "ksched.dlq");
+    let (outcome, peak) = bed.peak_rss(&WORKERS, || {
+        until_ended(bed, scenario, light(20), || {
+            let mut producer = bed.log.producer().unwrap();
+            for n in 0..RUBBISH {
+                let (_, headers) = kinds[n % kinds.len()];
+                let headers = headers.iter().map(|(name, value)| Header::new(*name, (*value).to_owned()));
+                let value = Some(n.to_string().into());
+                let content = Content { key: None, value, headers: headers.collect() };
+                let record = Outgoing {
+                    topic: "SCHEDULED_MESSAGES",
+                    partition: None,
+                    timestamp_ms: None,
+                    content: &content,
+                };
+                producer.send(n, record).unwrap();
+                if n % ROUND == ROUND - 1 {
+                    assert!(producer.flush().unwrap().is_empty(), "records are taken");
+                }
+            }
+        })
+    });
+    let began_at = Instant::now();
+    let letters = dead.wait_for(RUBBISH, Duration::from_secs(60), |_| true);
+    table::note(
+        scenario,
+        format!("{} dead letters, {:.1} s after the run", letters.len(), began_at.elapsed().as_secs_f64()),
+    );
+    table::note(scenario, format!("peak resident memory of a worker: {} MiB", peak >> 20));
+    let mut values = HashMap::<String, String>::new();
+    for letter in &letters {
+        values.insert(letter.value(), letter.header("ksched-error-code").unwrap_or_default());
+    }
+    outcome.assert_exact();
+    outcome.assert_worst_below(BESIDE_RUBBISH);
+    assert_eq!((letters.len(), values.len()), (RUBBISH, RUBBISH), "dead letters, each once");
+    for (n, code) in values {
+        let expected = kinds[n.parse::<usize>().unwrap() % kinds.len()].0;
+        assert_eq!(code, expected, "reason of {n}");
+    }
+    assert!(peak >> 20 < WORKER_MIB, "a worker has {} MiB", peak >> 20);
+}
 
 /// Ties keep the order in which they were scheduled.
 pub(crate) fn a_thousand_for_one_key(bed: &Bed) {

@@ -72,6 +72,7 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(targets::recreated_and_grown, 10, long, 5),
         scenario!(loads::a_thousand_for_one_key, 9, short, 5),
         scenario!(loads::faster_than_kafka, 13, long, 15),
+        scenario!(loads::intake_flooded, 14, long, 15),
         scenario!(hostile::claims_finished, 14, long, 15),
         scenario!(hostile::never_finishes, 14, short, 15),
         scenario!(streams::coordinator_stopped, 12, long, 5),

@@ -12,6 +12,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod at_least_once;
+mod costs;
 mod dedupe;
 mod doors;
 mod faults;
@@ -59,6 +60,7 @@ fn usual() -> Stages {
         stage![grpcurl::lists_and_schedules, doors::unary_at_a_thousand_a_second],
         stage![doors::batch, doors::stream, doors::intake],
         stage![intake::dialects, intake::compressions_and_transactions, dedupe::repeats_are_delivered_once],
+        stage![costs::of_a_backlog],
         stage![targets::what_just_fits_is_delivered],
         stage![targets::one_bad_target_among_good],
         stage![open_transactions::hold_up_no_direct_message],

@@ -10,16 +10,16 @@ use crate::{Client, bench::report::Generated};
 /// Messages gather this long, as they would in a caller that schedules in batches.
 const GATHER: Duration = Duration::from_millis(5);
 const LARGEST: u64 = 1_000;
-/// Calls at once.
-const IN_FLIGHT: usize = 4_000;
+/// Messages in flight at once, as many as the stream's window has.
+const IN_FLIGHT: usize = 100_000;
 
 pub(super) async fn send(work: Work, mut pace: Pace, client: Client) -> Generated {
     let work = Arc::new(work);
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut calls = JoinSet::new();
     while let Some(numbers) = pace.due(LARGEST).await {
-        // Never closed, so there always is a permit in the end.
-        let permit = Arc::clone(&room).acquire_owned().await;
+        // Never closed, so there always are permits in the end.
+        let permits = Arc::clone(&room).acquire_many_owned((numbers.end - numbers.start) as u32).await;
         let (batch, task_work, client) = (numbers.clone(), Arc::clone(&work), client.clone());
         calls.spawn(async move {
             let messages = batch.clone().map(|number| task_work.message(number)).collect();
@@ -27,7 +27,7 @@ pub(super) async fn send(work: Work, mut pace: Pace, client: Client) -> Generate
             for (number, result) in batch.zip(&results) {
                 task_work.ledger.settles(number, result.as_ref().map(|_| ()));
             }
-            drop(permit);
+            drop(permits);
         });
         pace.sent(&numbers);
         while calls.try_join_next().is_some() {}
