@@ -10,8 +10,9 @@ use crate::{Client, bench::report::Generated};
 /// Messages gather this long, as they would in a caller that schedules in batches.
 const GATHER: Duration = Duration::from_millis(5);
 const LARGEST: u64 = 1_000;
-/// Messages in flight at once, as many as the stream's window has.
-const IN_FLIGHT: usize = 100_000;
+/// Messages in flight at once: with those of 200 bytes half of what a coordinator has room for, and enough to keep
+/// it busy. The stream's window may be larger, as the stream is made to wait and a batch is refused.
+const IN_FLIGHT: usize = 50_000;
 
 pub(super) async fn send(work: Work, mut pace: Pace, client: Client) -> Generated {
     let work = Arc::new(work);
