@@ -194,7 +194,9 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
                 self.node.host.sleep(DOUBT_PAUSE);
                 continue;
             };
-            if self.lane.next_due_ms().is_some_and(|due| due <= now) && self.paced() {
+            let is_due = self.lane.next_due_ms().is_some_and(|due| due <= now);
+            // Again: reading takes its time.
+            if is_due && self.paced() && self.firing.may_fire() {
                 self.fire(now, caution)?;
             } else {
                 self.commit_when_idle()?;

@@ -29,7 +29,7 @@ const CONDEMNED: Duration = Duration::from_secs(10);
 /// costs its lane a transaction and new producers, some 300 ms, which the others must not
 /// wait for again and again.
 const WARY: Duration = Duration::from_secs(2);
-/// Topics remembered, known and condemned; beyond this the oldest go.
+/// Topics remembered; beyond this those go that would be asked about anyway.
 const REMEMBERED: usize = 10_000;
 /// librdkafka's `batch.size`: it never splits a batch that a topic with a smaller
 /// `max.message.bytes` refuses, so such topics take records one at a time.
@@ -150,21 +150,23 @@ impl<L: Log> Targets<L> {
 
     /// The broker refuses a target's records for a reason that will not pass by itself.
     pub(crate) fn condemn(&self, topic: Box<str>, reason: String) {
-        let mut condemned = self.condemned.lock();
-        if condemned.targets.len() >= REMEMBERED {
-            condemned.targets.retain(|_, (until, _)| *until > Instant::now());
-        }
+        let (mut condemned, now) = (self.condemned.lock(), Instant::now());
+        // Only what is condemned now stays so while we are wary.
+        condemned.targets.retain(|_, (until, _)| *until > now);
         self.facts.lock().remove(&topic);
-        condemned.last_at = Some(Instant::now());
-        condemned.targets.insert(topic, (Instant::now() + CONDEMNED, reason));
+        condemned.last_at = Some(now);
+        condemned.targets.insert(topic, (now + CONDEMNED, reason));
     }
 
     /// Records of a batch were delivered to these.
     pub(crate) fn delivered<'a>(&self, topics: impl Iterator<Item = &'a str>) {
-        let (facts, mut last) = (self.facts.lock(), "");
+        let (mut condemned, facts, mut last) = (self.condemned.lock(), self.facts.lock(), "");
         for topic in topics.filter(|topic| std::mem::replace(&mut last, topic) != *topic) {
             if let Some(fact) = facts.get(topic) {
                 fact.proven.store(true, Ordering::Relaxed);
+            }
+            if !condemned.targets.is_empty() {
+                condemned.targets.remove(topic);
             }
         }
     }
@@ -242,7 +244,8 @@ mod tests {
         // Facts are asked for anew, and it is still known what takes records.
         advance(CONDEMNED - WARY / 2).await;
         targets.condemn("unproven".into(), "no".to_owned());
-        assert_eq!([judge("closed"), judge("proven")], [refused(), Verdict::Send]);
+        // Refused once is not refused for ever, whatever else is refused.
+        assert_eq!([judge("closed"), judge("proven")], [Verdict::PutOff(WARY), Verdict::Send]);
         sleep(WARY + Duration::from_millis(1)).await;
         assert_eq!([judge("closed"), judge("unproven")], [Verdict::Send, refused()]);
     }

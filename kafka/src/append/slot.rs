@@ -50,7 +50,9 @@ impl Slot {
 
     /// The client that this call's records go to.
     pub(super) fn begins(&self, call: &Arc<Call>) -> Arc<Client> {
-        self.unsettled().push_back((Instant::now(), Arc::clone(call)));
+        // One step: a client that is given up in between would have a call nobody looks after.
+        let mut open = self.unsettled();
+        open.push_back((Instant::now(), Arc::clone(call)));
         self.current()
     }
 

@@ -58,6 +58,7 @@ pub(crate) fn of_a_backlog(bed: &Bed) {
         ),
     );
     assert_eq!(came, MESSAGES);
+    assert!(due.min(delivered) > VALUE_BYTES as f64, "looked at the wrong files");
     let user = VALUE_BYTES as f64 + RECORD;
     assert!(due < user + STORED, "{due} bytes stored a message");
     assert!(delivered < user + DELIVERED, "{delivered} bytes delivered a message");

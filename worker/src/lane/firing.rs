@@ -127,6 +127,8 @@ impl Caution {
             ([only], Some(refused)) if refused.tag == 0 => {
                 self.rejected = Some((only.inlet, only.offset, refused.reason.clone()));
             }
+            // Its marker is refused, so that it cannot be told handled.
+            ([_], Some(_)) => topics.into_iter().for_each(|topic| self.put_off(topic)),
             // One that is refused takes all others with it.
             (_, Some(_)) => {}
             (_, None) if failing.len() < topics.len() || entries.len() == 1 => {
@@ -232,7 +234,6 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         match self.try_fire(&batch, rejected.as_ref(), caution.count == 1, now) {
             Ok(()) => {
                 caution.succeeded();
-                self.node.targets.delivered(batch.entries.iter().filter_map(target));
                 debug!(job = %self.control.name, messages = batch.entries.len(), took = ?began_at.elapsed(), "fired");
                 self.observe(&batch.entries, rejected.as_ref());
                 Ok(())
@@ -473,7 +474,9 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         let is_rejected = |entry: &Entry<Held>| {
             rejected.is_some_and(|(inlet, offset, _)| (*inlet, *offset) == (entry.inlet, entry.offset))
         };
-        for message in entries.iter().filter(|entry| !is_rejected(entry)).filter_map(fired) {
+        let delivered = || entries.iter().filter(|entry| !is_rejected(entry)).filter_map(fired);
+        self.node.targets.delivered(delivered().map(|message| &*message.topic));
+        for message in delivered() {
             metrics.delivered.inc();
             metrics.lateness.observe_ms((now - message.due_ms) as f64);
         }
