@@ -200,10 +200,7 @@ impl<L: Log> Poller<L> {
             for refusal in producer.flush()? {
                 if let (Some(fate), Some(row)) = (fates.get_mut(refusal.tag), rows.get(refusal.tag)) {
                     tracing::warn!(topic = row.topic, reason = %refusal.reason, "message not delivered");
-                    *fate = match refusal.reason {
-                        RefusalReason::Collateral(_) => Fate::Open,
-                        _ => Fate::Postponed,
-                    };
+                    *fate = if refusal.reason.is_collateral() { Fate::Open } else { Fate::Postponed };
                 }
             }
             Ok::<_, ksched_kafka::Error>((producer, fates))

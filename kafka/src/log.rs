@@ -100,10 +100,21 @@ pub enum RefusalReason {
     NotAuthorised,
     #[error("broker refuses the record: {0}")]
     Invalid(String),
+    /// Not sent because of another record of the same transaction; the broker would have
+    /// taken this one.
+    #[error("not sent: another record was refused")]
+    NotAttempted,
     /// Purged because of another record of the same transaction, or timed out:
     /// says nothing about this record.
     #[error("not delivered: {0}")]
     Collateral(String),
+}
+
+impl RefusalReason {
+    /// Whether it says nothing against the record itself.
+    pub fn is_collateral(&self) -> bool {
+        matches!(self, Self::Collateral(_) | Self::NotAttempted)
+    }
 }
 
 /// A transaction did not end well.

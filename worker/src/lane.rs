@@ -4,32 +4,36 @@
 //! lane's positions, sleep until the next due time or the next record. All
 //! decisions are [`ksched_core::lane::Lane`]'s; here is only what touches Kafka.
 
+mod caution;
 mod committer;
 mod firing;
+mod held;
 mod lookup;
+mod recovery;
 
-use std::{cell::OnceCell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ksched_core::{
     cluster::{Geometry, INLETS},
     delivered,
     envelope::Envelope,
-    lane::{Arrival, Cap, Committed, Gate, Lane, Marker, Reading, Settings},
-    message::{Content, Header, Identity},
+    lane::{Cap, Gate, Lane, Reading, Settings},
     mutant::{self, Mutant},
-    packed::Packed,
     wheel::Inlet,
 };
-use ksched_kafka::{Error, Log, Offset, Position, Reader, Record, TopicPartition, TransactionError};
+use ksched_kafka::{Error, Log, Offset, Reader, Record, TopicPartition};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use self::{
-    firing::{Caution, Firing},
+    caution::Caution,
+    firing::Firing,
+    held::{Held, gate},
     lookup::Lookups,
+    recovery::{committed, markers},
 };
 use crate::{
-    attempt::{Ended, positions, until_clean},
+    attempt::{Ended, until_clean},
     job::{Control, Outcome},
     memory::{Pressure, Share},
     mover::{DOUBT_PAUSE, KEEP_ALIVE},
@@ -59,41 +63,6 @@ const ALONE_MAX: usize = 200;
 /// How often it is said that memory is short.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 const FAR_AHEAD_MARGIN_MS: i64 = 60_000;
-const CONTROL_STALLED: Duration = Duration::from_secs(30);
-
-/// A message in the lane.
-#[derive(Debug)]
-struct Held {
-    body: Body,
-    /// What the gate said of its target.
-    verdict: OnceCell<Verdict>,
-}
-
-#[derive(Debug)]
-enum Body {
-    Message(Message),
-    /// On one of our topics, yet not written by ksched, and why not.
-    Foreign(Box<(Content, String)>),
-}
-
-/// As it was stored, and what is looked at before it is unpacked again.
-#[derive(Debug)]
-struct Message {
-    topic: Arc<str>,
-    partition: Option<i32>,
-    due_ms: i64,
-    /// Of the user's content and of its headers, for the target's limit.
-    record_bytes: usize,
-    stored: Packed,
-}
-
-impl Message {
-    /// Envelope and the user's content.
-    fn unpack(&self) -> Result<(Envelope, Content), TransactionError> {
-        delivered::split(self.stored.unpack())
-            .map_err(|why| TransactionError::Unclean(format!("a message that was read once: {why}")))
-    }
-}
 
 /// Runs until stopped or fenced.
 pub(crate) fn run<L: Log + Clone>(node: &Node<L>, lane: u16, control: &Control) -> Outcome {
@@ -280,47 +249,14 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
     fn arrive(&mut self, record: Record, envelope: Result<Envelope, String>) -> Option<i64> {
         let inlet = Inlet::ALL.into_iter().find(|i| self.inlets[*i as usize] == record.source)?;
         let (offset, timestamp_ms) = (record.offset, record.timestamp_ms);
-        let held = |body| Held { body, verdict: OnceCell::new() };
         let arrival = match envelope {
             Ok(envelope) => {
-                let stored = Packed::pack(&record.content);
-                let mut user = record.content;
-                user.headers.remove(0);
-                let record_bytes = user.size() + 16 * user.headers.len();
-                let due_ms = envelope.due_ms;
-                Arrival {
-                    inlet,
-                    offset,
-                    timestamp_ms,
-                    due_ms: envelope.effective_due_ms(),
-                    scheduled_at_us: envelope.scheduled_at_us,
-                    origin: envelope.origin,
-                    body_hash: body_hash(&envelope, &user),
-                    identity: envelope.identity,
-                    size: stored.size() + ALLOCATION,
-                    payload: held(Body::Message(Message {
-                        topic: self.topic(&envelope.target.topic),
-                        partition: envelope.target.partition,
-                        due_ms,
-                        record_bytes,
-                        stored,
-                    })),
-                }
+                let topic = self.topic(&envelope.target.topic);
+                held::message(inlet, offset, timestamp_ms, record.content, envelope, topic)
             }
             Err(reason) => {
                 error!(job = %self.control.name, ?inlet, offset, %reason, "not a message of ksched: dead-lettered");
-                Arrival {
-                    inlet,
-                    offset,
-                    timestamp_ms,
-                    due_ms: timestamp_ms,
-                    scheduled_at_us: 0,
-                    origin: 0,
-                    identity: None,
-                    body_hash: 0,
-                    size: foreign_bytes(&record.content) + reason.len(),
-                    payload: held(Body::Foreign(Box::new((record.content, reason)))),
-                }
+                held::foreign(inlet, offset, timestamp_ms, record.content, reason)
             }
         };
         let due_ms = arrival.due_ms;
@@ -447,96 +383,4 @@ impl<L: Log> Drop for Holding<'_, L> {
 fn settings(geometry: &Geometry) -> Settings {
     let far_ahead_ms = FAR_AHEAD_MARGIN_MS + geometry.lease_ttl_ms + 3 * geometry.slot_width_ms;
     Settings { far_ahead_ms, ..Settings::default() }
-}
-
-/// What the gate says of a message that is due.
-fn gate(held: &Held, judge: impl FnOnce(&str, Option<i32>, usize) -> Verdict) -> Gate {
-    let verdict = held.verdict.get_or_init(|| match &held.body {
-        Body::Message(message) => judge(&message.topic, message.partition, message.record_bytes),
-        Body::Foreign(_) => Verdict::Send,
-    });
-    if matches!(verdict, Verdict::PutOff(_)) { Gate::PutOff } else { Gate::Fire }
-}
-
-/// What an allocation costs besides its bytes.
-const ALLOCATION: usize = 32;
-
-/// What a record that is none of ours holds: one buffer for all its bytes and the handle that
-/// they share, the headers' vector, and a small allocation for each header's name.
-fn foreign_bytes(content: &Content) -> usize {
-    content.size() + content.headers.len() * (size_of::<Header>() + ALLOCATION) + 4 * ALLOCATION
-}
-
-/// What a request id stands for. FNV-1a, because the hash outlives this process and
-/// the standard library's may change with its version.
-fn body_hash(envelope: &Envelope, user: &Content) -> u64 {
-    let Some(Identity::Request(_)) = envelope.identity else { return 0 };
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |part: Option<&[u8]>| {
-        // A length in front, so that parts cannot run into each other; null is none.
-        let length = part.map_or(-1, |p| p.len() as i64).to_le_bytes();
-        for byte in length.iter().chain(part.unwrap_or_default()) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
-    add(Some(envelope.target.topic.as_bytes()));
-    add(envelope.target.partition.map(i32::to_le_bytes).as_ref().map(|b| b.as_slice()));
-    add(Some(&envelope.due_ms.to_le_bytes()));
-    add(user.key.as_deref());
-    add(user.value.as_deref());
-    for header in &user.headers {
-        add(Some(header.name.as_bytes()));
-        add(header.value.as_deref());
-    }
-    hash
-}
-
-fn committed<L: Log>(
-    node: &Node<L>,
-    control: &Control,
-    inlets: &[TopicPartition; INLETS],
-) -> Result<[Committed; INLETS], Ended> {
-    let mut positions = positions(node, inlets)?.into_iter();
-    let mut all: [Committed; INLETS] = Default::default();
-    for (slot, inlet) in all.iter_mut().zip(inlets) {
-        let Some(Position { offset, metadata }) = positions.next().flatten() else {
-            error!(job = %control.name, ?inlet, "no committed position: it was lost; see docs/OPERATIONS.md");
-            return Err(Ended::Failed(format!("{inlet:?} has no committed position")));
-        };
-        *slot = Committed { offset, metadata };
-    }
-    Ok(all)
-}
-
-/// The markers of handled messages, from the lane's control partition.
-fn markers<L: Log>(node: &Node<L>, reader: &mut L::Reader, lane: u16) -> Result<Vec<Marker>, Ended> {
-    let partition = TopicPartition { topic: node.cluster.control_topic().into(), partition: i32::from(lane) };
-    let only = std::slice::from_ref(&partition);
-    let first = |offsets: Vec<i64>| offsets.into_iter().next().unwrap_or(0);
-    let (start, end) =
-        (first(node.log.offsets(only, Offset::Start)?), first(node.log.offsets(only, Offset::StableEnd)?));
-    reader.assign(&[(partition.clone(), start)])?;
-    let mut kept: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>> = Default::default();
-    let mut progressed_at = Instant::now();
-    while reader.position(&partition)? < end {
-        if progressed_at.elapsed() > CONTROL_STALLED {
-            return Err(Ended::Unclean(format!("{partition:?} could not be read to its end at {end}")));
-        }
-        let record = match reader.poll(WAIT_MAX) {
-            Ok(Some(record)) => record,
-            Ok(None) => continue,
-            // Not ours, whoever wrote it.
-            Err(Error::Unreadable(_)) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        progressed_at = Instant::now();
-        if let Some(key) = record.content.key {
-            kept.insert(key.to_vec(), record.content.value.map(|v| v.to_vec()));
-        }
-    }
-    let decode = |(key, value): (Vec<u8>, Option<Vec<u8>>)| {
-        let marker = Marker::decode(&key, &value?);
-        marker.inspect_err(|reason| warn!(lane, %reason, "control record is not understood")).ok()
-    };
-    Ok(kept.into_iter().filter_map(decode).collect())
 }

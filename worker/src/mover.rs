@@ -259,7 +259,7 @@ fn unclean(control: &Control, broken: Broken, progress: &mut Progress) -> Ended 
         // Collateral says nothing about the record itself; and moves go to topics of ours only,
         // so that they may not be written to is no record's fault: it waits.
         let is_its = |refusal: &&Refusal| {
-            !matches!(refusal.reason, RefusalReason::Collateral(_) | RefusalReason::NotAuthorised)
+            !refusal.reason.is_collateral() && refusal.reason != RefusalReason::NotAuthorised
         };
         for refusal in refusals.iter().filter(is_its) {
             let Some(offset) = broken.offsets.get(refusal.tag) else { continue };

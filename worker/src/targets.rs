@@ -88,14 +88,17 @@ struct Fact {
     asked_at: Instant,
     /// Or since when it is missing.
     info: Result<TopicInfo, Instant>,
-    /// Whether anything was delivered to it.
+    /// Whether the broker takes records for it: some were delivered, or would have been.
     proven: AtomicBool,
+    /// Something was refused since it was asked.
+    doubted: AtomicBool,
 }
 
 impl Fact {
     fn is_fresh(&self) -> bool {
         let missing_for = self.info.err().map_or(Duration::ZERO, |since| self.asked_at - since);
-        self.asked_at.elapsed() < missing_for.clamp(FRESH, MISSING_MAX)
+        !self.doubted.load(Ordering::Relaxed)
+            && self.asked_at.elapsed() < missing_for.clamp(FRESH, MISSING_MAX)
     }
 }
 
@@ -158,8 +161,8 @@ impl<L: Log> Targets<L> {
         condemned.targets.insert(topic, (now + CONDEMNED, reason));
     }
 
-    /// Records of a batch were delivered to these.
-    pub(crate) fn delivered<'a>(&self, topics: impl Iterator<Item = &'a str>) {
+    /// The broker takes records for these.
+    pub(crate) fn prove<'a>(&self, topics: impl Iterator<Item = &'a str>) {
         let (mut condemned, facts, mut last) = (self.condemned.lock(), self.facts.lock(), "");
         for topic in topics.filter(|topic| std::mem::replace(&mut last, topic) != *topic) {
             if let Some(fact) = facts.get(topic) {
@@ -173,7 +176,10 @@ impl<L: Log> Targets<L> {
 
     /// Asks anew about these before the next record: something was refused.
     pub(crate) fn doubt(&self, topics: &HashSet<Box<str>>) {
-        self.facts.lock().retain(|topic, _| !topics.contains(topic));
+        let facts = self.facts.lock();
+        for fact in topics.iter().filter_map(|topic| facts.get(topic)) {
+            fact.doubted.store(true, Ordering::Relaxed);
+        }
     }
 
     fn fact(&self, topic: &str) -> Result<Arc<Fact>, Error> {
@@ -191,7 +197,7 @@ impl<L: Log> Targets<L> {
         let missing_since = known.as_ref().and_then(|known| known.info.err()).unwrap_or(asked_at);
         let info = info.ok_or(missing_since);
         let proven = AtomicBool::new(known.is_some_and(|known| known.proven.load(Ordering::Relaxed)));
-        let fact = Arc::new(Fact { asked_at, info, proven });
+        let fact = Arc::new(Fact { asked_at, info, proven, doubted: AtomicBool::new(false) });
         let mut facts = self.facts.lock();
         if facts.len() >= REMEMBERED {
             facts.retain(|_, fact| fact.is_fresh());
@@ -232,7 +238,9 @@ mod tests {
             ["closed", "proven", "unproven"].map(judge),
             [Verdict::Send, Verdict::Send, Verdict::Send]
         );
-        targets.delivered(["proven", "proven"].into_iter());
+        targets.prove(["proven", "proven"].into_iter());
+        // That something was refused says nothing against it.
+        targets.doubt(&HashSet::from(["proven".into()]));
         targets.condemn("closed".into(), "no".to_owned());
         let all = ["closed", "proven", "unproven"].map(judge);
         assert_eq!(all, [refused(), Verdict::Send, Verdict::PutOff(WARY)]);

@@ -12,7 +12,8 @@
 //! A topic that may not be written to is refused as it is added to the transaction, which
 //! fails; all records are purged, and neither their errors nor the transaction's name it. A
 //! line of `rd_kafka_txn_handle_AddPartitionsToTxn` (`ADDPARTS`) does. It is written, and
-//! comes through the same queue, before the purged records do.
+//! comes through the same queue, before the purged records do. The broker names those too
+//! that it would have added but for the others (`KafkaApis.handleAddPartitionsToTxnRequest`).
 
 use std::{
     collections::HashSet,
@@ -33,12 +34,13 @@ const FORBIDDEN: &str = "Topic authorization failed";
 /// Why the other topics of the same request were not added.
 const NOT_ATTEMPTED: &str = "Operation not attempted";
 
-/// Disconnects and time-outs a client has logged so far, and the topics it may not write to.
+/// Disconnects and time-outs a client has logged so far, and which topics it may write to.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     count: AtomicU64,
     last: Mutex<String>,
     forbidden: Mutex<HashSet<String>>,
+    open: Mutex<HashSet<String>>,
 }
 
 impl Notes {
@@ -57,16 +59,22 @@ impl Notes {
         self.forbidden.lock().contains(topic)
     }
 
+    /// Whether this topic was found to be open, beside one that is closed.
+    pub(super) fn is_open(&self, topic: &str) -> bool {
+        self.open.lock().contains(topic)
+    }
+
     /// Takes note of a log line if it counts.
     pub(super) fn line(&self, facility: &str, text: &str) {
         if facility == DISCONNECT || facility == REQUEST_TIMED_OUT {
             text.clone_into(&mut self.last.lock());
             self.count.fetch_add(1, Ordering::Release);
         }
-        if let Some((topic, why)) = not_added(facility, text)
-            && why.contains(FORBIDDEN)
-        {
-            self.forbidden.lock().insert(topic.to_owned());
+        let Some((topic, why)) = not_added(facility, text) else { return };
+        for (said, topics) in [(FORBIDDEN, &self.forbidden), (NOT_ATTEMPTED, &self.open)] {
+            if why.contains(said) {
+                topics.lock().insert(topic.to_owned());
+            }
         }
     }
 }
@@ -134,7 +142,8 @@ mod tests {
         line("closed", "Topic authorization failed");
         line("open", "Operation not attempted");
         notes.line("ADDPARTS", "Unknown partition \"other\" [1] in AddPartitionsToTxn response: ignoring");
-        assert!(notes.is_forbidden("closed") && !notes.is_forbidden("open") && !notes.is_forbidden("other"));
+        let known = |topic: &str| (notes.is_forbidden(topic), notes.is_open(topic));
+        assert_eq!(["closed", "open", "other"].map(known), [(true, false), (false, true), (false, false)]);
         assert_eq!(notes.count(), 0, "says nothing about a connection");
     }
 }

@@ -132,11 +132,15 @@ impl Queue {
     /// is known of a record, its target is looked at.
     pub(super) fn explain(&self, undelivered: &[Undelivered]) -> Vec<Refusal> {
         let mut refused = refusals(undelivered);
-        let forbidden = |(_, each): &(&mut Refusal, &Undelivered)| self.notes.is_forbidden(&each.topic);
-        let forbidden = refused.iter_mut().zip(undelivered).filter(forbidden);
-        let named = forbidden.map(|(refusal, _)| refusal.reason = RefusalReason::NotAuthorised).count();
-        if named > 0 {
+        if undelivered.iter().any(|each| self.notes.is_forbidden(&each.topic)) {
             // They are why the others were purged.
+            for (refusal, each) in refused.iter_mut().zip(undelivered) {
+                if self.notes.is_forbidden(&each.topic) {
+                    refusal.reason = RefusalReason::NotAuthorised;
+                } else if self.notes.is_open(&each.topic) {
+                    refusal.reason = RefusalReason::NotAttempted;
+                }
+            }
             return refused;
         }
         let mut seen: Vec<(&str, Option<usize>)> = Vec::new();

@@ -25,9 +25,7 @@ use super::{
 };
 use crate::{
     failpoint::{Failpoints, Point},
-    log::{
-        Error, Outgoing, Position, RefusalReason, TopicPartition, TransactionError, TransactionalProducer,
-    },
+    log::{Error, Outgoing, Position, TopicPartition, TransactionError, TransactionalProducer},
 };
 
 /// Fencing waits for the end of the old holder's transaction; 50–500 ms is usual.
@@ -94,7 +92,7 @@ impl Transactional {
         }
         let refused = self.queue.explain(&undelivered);
         // A broker that went away is nobody's refusal.
-        if refused.iter().all(|each| matches!(each.reason, RefusalReason::Collateral(_))) {
+        if refused.iter().all(|each| each.reason.is_collateral()) {
             self.check_notes()?;
         }
         Err(TransactionError::Refused(refused))

@@ -1,30 +1,29 @@
 //! How a lane's batches reach Kafka: in transactions (exactly once), or without
 //! (at least once).
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::RangeInclusive,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use ksched_core::{
     cluster::{Delivery, INLETS},
     delivered,
     envelope::Envelope,
-    lane::{Action, Batch, Cap, Committed, Entry},
-    message::{Content, Target},
+    lane::{Action, Batch, Committed, Entry},
+    message::Content,
     mutant::{self, Mutant},
     wheel::Inlet,
 };
 use ksched_kafka::{
-    Log, Outgoing, Position, Producer, Record, Refusal, RefusalReason, TopicPartition, TransactionError,
-    Turns, turns::Turn,
+    Log, Outgoing, Position, Producer, Record, RefusalReason, TopicPartition, TransactionError, Turns,
+    turns::Turn,
 };
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::{Body, Held, Message, committer::Committer};
+use super::{
+    caution::{Caution, Rejected, fired},
+    committer::Committer,
+    held::{Body, Held},
+};
 use crate::{
     attempt::Ended,
     dead_letter::{self, Reason},
@@ -41,113 +40,6 @@ const LEASE_MARGIN: Duration = Duration::from_millis(500);
 /// How long a message waits whose target or look-up is not ready.
 const PUT_OFF: Duration = Duration::from_secs(1);
 
-/// Inlet and offset of a record that the broker refuses, and why.
-type Rejected = (Inlet, i64, RefusalReason);
-
-/// The message of an entry whose record goes to a user's target: one that is put off, or dead,
-/// or a marker, goes to a topic of ours, and says nothing about a target.
-fn fired(entry: &Entry<Held>) -> Option<&Message> {
-    let is_dead = matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)));
-    match &entry.payload.body {
-        Body::Message(message) if entry.action == Action::Fire && !is_dead => Some(message),
-        _ => None,
-    }
-}
-
-fn target(entry: &Entry<Held>) -> Option<&str> {
-    fired(entry).map(|message| &*message.topic)
-}
-
-/// How carefully the next batches are made, after records were refused.
-#[derive(Debug)]
-pub(super) struct Caution {
-    /// The most that one transaction fires.
-    count: usize,
-    /// Targets whose records fail for reasons that may pass.
-    unhealthy: HashMap<Box<str>, Unhealthy>,
-    /// A record that the broker refuses by itself.
-    rejected: Option<Rejected>,
-}
-
-/// A target's messages are put off until `until`; then it is tried again, and put
-/// off for twice as long if that fails.
-#[derive(Clone, Copy, Debug)]
-struct Unhealthy {
-    until: Instant,
-    pause: Duration,
-}
-
-/// A record that nobody acknowledges costs the whole lane `message.timeout.ms`, so
-/// such a target is tried less and less often.
-const UNHEALTHY_FOR: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(60);
-
-impl Default for Caution {
-    fn default() -> Self {
-        Self { count: usize::MAX, unhealthy: HashMap::new(), rejected: None }
-    }
-}
-
-impl Caution {
-    pub(super) fn cap(&self, cap: Cap) -> Cap {
-        Cap { count: cap.count.min(self.count), ..cap }
-    }
-
-    fn succeeded(&mut self) {
-        self.count = self.count.saturating_mul(2);
-        self.unhealthy.retain(|_, target| target.until + target.pause > Instant::now());
-    }
-
-    fn is_unhealthy(&self, topic: &str) -> bool {
-        self.unhealthy.get(topic).is_some_and(|target| target.until > Instant::now())
-    }
-
-    /// What a refused batch says about targets and records.
-    fn learn<L: Log>(&mut self, targets: &Targets<L>, entries: &[Entry<Held>], refusals: &[Refusal]) {
-        let topic = |tag: usize| entries.get(tag).and_then(target).map(Box::from);
-        let is_condemned =
-            |r: &&Refusal| matches!(r.reason, RefusalReason::UnknownTarget | RefusalReason::NotAuthorised);
-        let condemned = refusals.iter().filter(is_condemned);
-        let condemned: HashMap<Box<str>, _> =
-            condemned.filter_map(|r| Some((topic(r.tag)?, &r.reason))).collect();
-        if !condemned.is_empty() {
-            // Theirs is the blame: the rest is sent again without them.
-            for (topic, reason) in condemned {
-                warn!(%topic, %reason, "target refuses: its messages are dead-lettered");
-                targets.condemn(topic, reason.to_string());
-            }
-            return;
-        }
-        let topics: HashSet<_> = (0..entries.len()).filter_map(topic).collect();
-        targets.doubt(&topics);
-        let collateral = |r: &&Refusal| matches!(r.reason, RefusalReason::Collateral(_));
-        let failing: HashSet<_> = refusals.iter().filter(collateral).filter_map(|r| topic(r.tag)).collect();
-        let refused = refusals.iter().find(|refusal| !collateral(refusal));
-        match (entries, refused) {
-            // Alone in its transaction, so it is this one.
-            ([only], Some(refused)) if refused.tag == 0 => {
-                self.rejected = Some((only.inlet, only.offset, refused.reason.clone()));
-            }
-            // Its marker is refused, so that it cannot be told handled.
-            ([_], Some(_)) => topics.into_iter().for_each(|topic| self.put_off(topic)),
-            // One that is refused takes all others with it.
-            (_, Some(_)) => {}
-            (_, None) if failing.len() < topics.len() || entries.len() == 1 => {
-                failing.into_iter().for_each(|topic| self.put_off(topic));
-            }
-            (_, None) => {}
-        }
-        // Smaller and smaller, until the one that is refused stands alone.
-        self.count = (entries.len().min(self.count) / 8).max(1);
-    }
-
-    fn put_off(&mut self, topic: Box<str>) {
-        warn!(%topic, "target takes nothing: its messages are put off");
-        let pause = self.unhealthy.get(&topic).map_or(*UNHEALTHY_FOR.start(), |target| target.pause * 2);
-        let pause = pause.min(*UNHEALTHY_FOR.end());
-        self.unhealthy.insert(topic, Unhealthy { until: Instant::now() + pause, pause });
-    }
-}
-
 /// The lane's producers, and where its batches go.
 pub(super) struct Firing<'a, L: Log> {
     node: &'a Node<L>,
@@ -157,6 +49,8 @@ pub(super) struct Firing<'a, L: Log> {
     control_topic: String,
     places: Places,
     way: Way<L>,
+    /// What of the last batch was refused, and so went elsewhere without a transaction: tags.
+    elsewhere: HashSet<usize>,
 }
 
 enum Way<L: Log> {
@@ -196,6 +90,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             control_topic: node.cluster.control_topic(),
             places: Places::new(node),
             way,
+            elsewhere: HashSet::new(),
         })
     }
 
@@ -253,6 +148,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         after_refusals: bool,
         now: i64,
     ) -> Result<(), TransactionError> {
+        self.elsewhere.clear();
         self.begin()?;
         for (tag, entry) in batch.entries.iter().enumerate() {
             let rejected =
@@ -305,7 +201,9 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         }
         let (envelope, user) = message.unpack()?;
         Ok(Some(match entry.action {
-            Action::Fire | Action::Duplicate => self.deliver(entry, &envelope, user, rejected, now),
+            Action::Fire | Action::Duplicate => {
+                self.deliver(entry, &message.topic, &envelope, user, rejected, now)
+            }
             Action::Conflict => {
                 let text = "the same request_id was used for another message".to_owned();
                 self.dead_message(entry, &envelope, user, &Reason { code: "REQUEST_ID_REUSED", text })
@@ -333,6 +231,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     fn deliver(
         &self,
         entry: &Entry<Held>,
+        topic: &Arc<str>,
         envelope: &Envelope,
         user: Content,
         rejected: Option<&RefusalReason>,
@@ -343,8 +242,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             (None, Some(Verdict::Refuse(refused))) => (**refused).clone(),
             (None, _) => {
                 let content = delivered::deliver(&self.node.cluster, envelope, self.lane, user, now);
-                let Target { topic, partition } = &envelope.target;
-                return Onward { topic: Arc::from(&**topic), partition: *partition, content };
+                return Onward { topic: Arc::clone(topic), partition: envelope.target.partition, content };
             }
         };
         let reason = Reason { code: refused.code(), text: refused.to_string() };
@@ -390,6 +288,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             let Some(entry) = entry else {
                 return Err(TransactionError::Refused(refusals));
             };
+            self.elsewhere.insert(refusal.tag);
             let Some(onward) = self.instead(entry, &refusal.reason, now)? else { continue };
             let Onward { topic, partition, content } = &onward;
             self.send(
@@ -416,7 +315,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         now: i64,
     ) -> Result<Option<Onward>, TransactionError> {
         match (&entry.payload.body, reason) {
-            (Body::Message(message), RefusalReason::Collateral(_)) => {
+            (Body::Message(message), reason) if reason.is_collateral() => {
                 let (envelope, user) = message.unpack()?;
                 Ok(Some(self.put_off(entry, envelope, user, now)))
             }
@@ -471,11 +370,13 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
 
     fn observe(&self, entries: &[Entry<Held>], rejected: Option<&Rejected>) {
         let (metrics, now) = (&self.node.metrics, self.node.clock.wall_ms());
-        let is_rejected = |entry: &Entry<Held>| {
+        let is_refused = |tag: usize, entry: &Entry<Held>| {
             rejected.is_some_and(|(inlet, offset, _)| (*inlet, *offset) == (entry.inlet, entry.offset))
+                || self.elsewhere.contains(&tag)
         };
-        let delivered = || entries.iter().filter(|entry| !is_rejected(entry)).filter_map(fired);
-        self.node.targets.delivered(delivered().map(|message| &*message.topic));
+        let taken = |(tag, entry)| if is_refused(tag, entry) { None } else { fired(entry) };
+        let delivered = || entries.iter().enumerate().filter_map(taken);
+        self.node.targets.prove(delivered().map(|message| &*message.topic));
         for message in delivered() {
             metrics.delivered.inc();
             metrics.lateness.observe_ms((now - message.due_ms) as f64);

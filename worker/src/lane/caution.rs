@@ -1,0 +1,134 @@
+//! What refused batches teach a lane: smaller batches, targets that are left alone for a
+//! while, the one record that is to blame.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use ksched_core::{
+    lane::{Action, Cap, Entry},
+    wheel::Inlet,
+};
+use ksched_kafka::{Log, Refusal, RefusalReason};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::held::{Body, Held, Message};
+use crate::targets::{Targets, Verdict};
+
+/// Inlet and offset of a record that the broker refuses, and why.
+pub(super) type Rejected = (Inlet, i64, RefusalReason);
+
+/// The message of an entry whose record goes to a user's target: one that is put off, or dead,
+/// or a marker, goes to a topic of ours, and says nothing about a target.
+pub(super) fn fired(entry: &Entry<Held>) -> Option<&Message> {
+    let is_dead = matches!(entry.payload.verdict.get(), Some(Verdict::Refuse(_)));
+    match &entry.payload.body {
+        Body::Message(message) if entry.action == Action::Fire && !is_dead => Some(message),
+        _ => None,
+    }
+}
+
+fn target(entry: &Entry<Held>) -> Option<&str> {
+    fired(entry).map(|message| &*message.topic)
+}
+
+/// How carefully the next batches are made, after records were refused.
+#[derive(Debug)]
+pub(super) struct Caution {
+    /// The most that one transaction fires.
+    pub(super) count: usize,
+    /// Targets whose records fail for reasons that may pass.
+    unhealthy: HashMap<Box<str>, Unhealthy>,
+    /// A record that the broker refuses by itself.
+    pub(super) rejected: Option<Rejected>,
+}
+
+/// A target's messages are put off until `until`; then it is tried again, and put
+/// off for twice as long if that fails.
+#[derive(Clone, Copy, Debug)]
+struct Unhealthy {
+    until: Instant,
+    pause: Duration,
+}
+
+/// A record that nobody acknowledges costs the whole lane `message.timeout.ms`, so
+/// such a target is tried less and less often.
+const UNHEALTHY_FOR: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(60);
+
+impl Default for Caution {
+    fn default() -> Self {
+        Self { count: usize::MAX, unhealthy: HashMap::new(), rejected: None }
+    }
+}
+
+impl Caution {
+    pub(super) fn cap(&self, cap: Cap) -> Cap {
+        Cap { count: cap.count.min(self.count), ..cap }
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.count = self.count.saturating_mul(2);
+        self.unhealthy.retain(|_, target| target.until + target.pause > Instant::now());
+    }
+
+    pub(super) fn is_unhealthy(&self, topic: &str) -> bool {
+        self.unhealthy.get(topic).is_some_and(|target| target.until > Instant::now())
+    }
+
+    /// What a refused batch says about targets and records.
+    pub(super) fn learn<L: Log>(
+        &mut self,
+        targets: &Targets<L>,
+        entries: &[Entry<Held>],
+        refusals: &[Refusal],
+    ) {
+        let topic = |tag: usize| entries.get(tag).and_then(target).map(Box::from);
+        let is_condemned =
+            |r: &&Refusal| matches!(r.reason, RefusalReason::UnknownTarget | RefusalReason::NotAuthorised);
+        let condemned = refusals.iter().filter(is_condemned);
+        let condemned: HashMap<Box<str>, _> =
+            condemned.filter_map(|r| Some((topic(r.tag)?, &r.reason))).collect();
+        if !condemned.is_empty() {
+            let is_open = |r: &&Refusal| r.reason == RefusalReason::NotAttempted;
+            let open = refusals.iter().filter(is_open).filter_map(|r| target(entries.get(r.tag)?));
+            targets.prove(open);
+            // Theirs is the blame: the rest is sent again without them.
+            for (topic, reason) in condemned {
+                warn!(%topic, %reason, "target refuses: its messages are dead-lettered");
+                targets.condemn(topic, reason.to_string());
+            }
+            return;
+        }
+        let topics: HashSet<_> = (0..entries.len()).filter_map(topic).collect();
+        targets.doubt(&topics);
+        let collateral = |r: &&Refusal| r.reason.is_collateral();
+        let failing: HashSet<_> = refusals.iter().filter(collateral).filter_map(|r| topic(r.tag)).collect();
+        let refused = refusals.iter().find(|refusal| !collateral(refusal));
+        match (entries, refused) {
+            // Alone in its transaction, so it is this one.
+            ([only], Some(refused)) if refused.tag == 0 => {
+                self.rejected = Some((only.inlet, only.offset, refused.reason.clone()));
+            }
+            // Its marker is refused, so that it cannot be told handled.
+            ([_], Some(_)) => topics.into_iter().for_each(|topic| self.put_off(topic)),
+            // One that is refused takes all others with it.
+            (_, Some(_)) => {}
+            (_, None) if failing.len() < topics.len() || entries.len() == 1 => {
+                failing.into_iter().for_each(|topic| self.put_off(topic));
+            }
+            (_, None) => {}
+        }
+        // Smaller and smaller, until the one that is refused stands alone.
+        self.count = (entries.len().min(self.count) / 8).max(1);
+    }
+
+    fn put_off(&mut self, topic: Box<str>) {
+        warn!(%topic, "target takes nothing: its messages are put off");
+        let pause = self.unhealthy.get(&topic).map_or(*UNHEALTHY_FOR.start(), |target| target.pause * 2);
+        let pause = pause.min(*UNHEALTHY_FOR.end());
+        self.unhealthy.insert(topic, Unhealthy { until: Instant::now() + pause, pause });
+    }
+}
