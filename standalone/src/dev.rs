@@ -4,7 +4,7 @@
 //! in memory and is not Apache Kafka: this is for a first try, not for messages
 //! that matter.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use ksched_server::{
     config::Config as CoordinatorConfig,
@@ -124,6 +124,7 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
         listen: place(arguments.listen).to_string(),
         http: place(arguments.http).to_string(),
         kafka: kafka.clone(),
+        kafka_properties: patient(),
         ..CoordinatorConfig::default()
     };
     let coordinator = Coordinator::start(config, Arc::new(MemoryStore::new()), stop_coordinator.clone())
@@ -136,6 +137,7 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
         coordinators: vec![grpc.clone()],
         http: place(arguments.worker_http).to_string(),
         kafka: Some(kafka.clone()),
+        kafka_properties: patient(),
         ..WorkerConfig::default()
     };
     let stopping = stop_worker.clone();
@@ -150,6 +152,11 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
         worker: stop_worker,
         parts,
     })
+}
+
+/// The embedded broker answers a fetch with all that a partition holds, whatever was asked for.
+fn patient() -> BTreeMap<String, String> {
+    BTreeMap::from([("receive.message.max.bytes".to_owned(), i32::MAX.to_string())])
 }
 
 impl Running {
