@@ -140,6 +140,9 @@ fn text_from_files_is_never_markup() {
         for process in &mut run.processes {
             process.name = evil.to_owned();
         }
+        for broker in run.broker.iter_mut() {
+            broker.requests = [(evil.to_owned(), 5)].into();
+        }
         for job in run.jobs.iter_mut().flatten() {
             job.kind = evil.to_owned();
         }
