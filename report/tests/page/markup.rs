@@ -110,6 +110,7 @@ fn four_systems_side_by_side() {
         "delay-histogram",
         "lateness-over-time",
         "throughput",
+        "backlog",
         "hops",
         "job-times",
         "cpu",
@@ -140,7 +141,7 @@ fn text_from_files_is_never_markup() {
         for process in &mut run.processes {
             process.name = evil.to_owned();
         }
-        for broker in run.broker.iter_mut() {
+        if let Some(broker) = &mut run.broker {
             broker.requests = [(evil.to_owned(), 5)].into();
         }
         for job in run.jobs.iter_mut().flatten() {
