@@ -40,6 +40,7 @@ demo:
 test:
 	@scripts/install-parts test
 	cargo build --locked --workspace --bins --tests
+	KSCHED_BIN=$(BIN) deploy/check
 	$(BIN)/ksched-sim --seeds 10000
 	cargo test --locked --workspace --no-fail-fast $(ARGS)
 

@@ -149,16 +149,13 @@ impl Librdkafka {
     fn max_message_bytes(&self, topic: &str) -> Result<usize, Error> {
         let asked = [ResourceSpecifier::Topic(topic)];
         let answer = self.administer(|admin| admin.describe_configs(&asked, &Admin::options()))?;
-        let described = match answer.into_iter().next() {
-            Some(Ok(described)) => described,
-            Some(Err(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) | None => {
-                tracing::debug!(topic, "max.message.bytes may not be read; taken as Kafka's default");
-                return Ok(DEFAULT_MAX_MESSAGE_BYTES);
-            }
-            Some(Err(code)) => return Err(failure::by_code(code, &format!("{topic}: {code}"))),
-        };
-        let entry = described.get("max.message.bytes").and_then(|entry| entry.value.as_deref());
-        Ok(entry.and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES))
+        // Without entries if they may not be read (topics.rs, `topic_settings`).
+        let described = answer.into_iter().flatten().next();
+        let entry = described.as_ref().and_then(|described| described.get("max.message.bytes")?.value.as_deref());
+        Ok(entry.and_then(|value| value.parse().ok()).unwrap_or_else(|| {
+            tracing::debug!(topic, "max.message.bytes may not be read; taken as Kafka's default");
+            DEFAULT_MAX_MESSAGE_BYTES
+        }))
     }
 }
 

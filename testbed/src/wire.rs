@@ -151,6 +151,7 @@ pub enum Pattern {
 const TOPIC: u8 = 2;
 const ALL: u8 = 2;
 const WRITE: u8 = 4;
+const DESCRIBE_CONFIGS: u8 = 10;
 const DENY: u8 = 2;
 const ALLOW: u8 = 3;
 /// In a filter: whatever it is.
@@ -158,18 +159,27 @@ const ANY: u8 = 1;
 
 /// Nobody may write to these topics any more; all else is as allowed as before. For a broker with an authorizer.
 pub fn forbid_writes(bootstrap: &str, pattern: Pattern, name: &str) {
+    forbid(bootstrap, pattern, name, WRITE);
+}
+
+/// Nobody may read this topic's settings any more.
+pub fn forbid_settings(bootstrap: &str, name: &str) {
+    forbid(bootstrap, Pattern::Literal, name, DESCRIBE_CONFIGS);
+}
+
+fn forbid(bootstrap: &str, pattern: Pattern, name: &str, operation: u8) {
     let rule = |body: Body, operation: u8, permission: u8| {
         let body = body.byte(TOPIC).string(name).byte(pattern as u8).string("User:*").string("*");
         body.byte(operation).byte(permission)
     };
     let body = rule(Body::default().i32(2), ALL, ALLOW);
-    let answer = ask(bootstrap, Api::CREATE_ACLS, 1, rule(body, WRITE, DENY));
+    let answer = ask(bootstrap, Api::CREATE_ACLS, 1, rule(body, operation, DENY));
     // Throttle time, two results: error, no text.
     assert_eq!([answer.i16_at(8 + 4 + 4), answer.i16_at(8 + 4 + 4 + 4)], [0; 2], "{name} has no rules");
 }
 
-/// Takes back what [`forbid_writes`] said.
-pub fn allow_writes(bootstrap: &str, pattern: Pattern, name: &str) {
+/// Takes back what was forbidden.
+pub fn allow(bootstrap: &str, pattern: Pattern, name: &str) {
     let body = Body::default().i32(1).byte(TOPIC).string(name).byte(pattern as u8).null().null();
     let answer = ask(bootstrap, Api::DELETE_ACLS, 1, body.byte(ANY).byte(ANY));
     // Throttle time, one result: error, no text, the rules that matched.

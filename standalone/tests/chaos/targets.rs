@@ -164,7 +164,7 @@ pub(crate) fn own_topics_forbidden(bed: &Bed) {
                 assert!(matches!(&refused, Error::Call(call) if call.code == Code::Internal), "{refused}");
             }
             thread::sleep(FORBIDDEN_FOR);
-            wire::allow_writes(&kafka, Pattern::Literal, own);
+            wire::allow(&kafka, Pattern::Literal, own);
         });
         let said: String =
             WORKERS[..2].iter().zip(log_lengths).map(|(name, from)| bed.log_since(name, from)).collect();
@@ -180,6 +180,22 @@ pub(crate) fn own_topics_forbidden(bed: &Bed) {
         assert_eq!(taken.len(), EACH, "those beside it, each once");
         assert_eq!(dead.all().len(), 0, "dead letters");
     }
+}
+
+/// Kafka does not tell how long a topic of ours keeps its records: a coordinator does not start, and says why.
+pub(crate) fn settings_hidden(bed: &Bed) {
+    let (scenario, coordinator) = ("targets::settings_hidden", "coordinator-1");
+    let kafka = bed.cluster.kafka().address();
+    wire::forbid_settings(&kafka, "ksched.due");
+    let from = bed.log_length(coordinator);
+    let started = bed.cluster.restart(coordinator);
+    let said = bed.log_since(coordinator, from);
+    wire::allow(&kafka, Pattern::Literal, "ksched.due");
+    assert!(started.is_err(), "it started");
+    assert!(said.contains("settings of ksched.due may not be read"), "{said}");
+    bed.mend().unwrap();
+    let outcome = until_ended(bed, scenario, light(5), || {});
+    outcome.assert_exact();
 }
 
 /// Targets that are not there: never, or no longer when messages wait for them.
