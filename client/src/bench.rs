@@ -21,6 +21,7 @@ pub mod plan;
 pub mod processes;
 pub mod recheck;
 mod report;
+mod sockets;
 mod table;
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
@@ -29,11 +30,12 @@ use ksched_kafka::Log;
 use tokio::time::Instant;
 
 #[cfg(feature = "experiment")]
-pub use self::book::Book;
+pub use self::book::{Book, read_ledger};
 pub use self::{
     doors::Door,
     figures::Figures,
     live::Progress,
+    notes::Past,
     payload::RunId,
     plan::{Due, Plan, Shape},
     recheck::recheck,
@@ -42,7 +44,7 @@ pub use self::{
 use self::{
     ledger::Ledger,
     live::Live,
-    notes::{Note, Notes, Past, Start, Starts},
+    notes::{Note, Notes, Start, Starts},
 };
 use crate::{
     Client, clock,

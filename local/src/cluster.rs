@@ -44,6 +44,8 @@ pub struct Options {
     pub kafka_heap: Option<String>,
     /// Broker properties that win over ours.
     pub kafka_properties: Vec<(String, String)>,
+    /// Whether Kafka tells what it counts ([`kafka::metrics`]).
+    pub kafka_metrics: bool,
     /// Where `ksched-server` and `ksched-worker` are; else beside the running program.
     pub bin_dir: Option<PathBuf>,
     pub geometry: Geometry,
@@ -100,6 +102,7 @@ impl Default for Options {
             workers: 1,
             kafka_heap: None,
             kafka_properties: Vec::new(),
+            kafka_metrics: false,
             bin_dir: None,
             geometry: Geometry::default(),
             delivery: None,
@@ -196,6 +199,7 @@ impl Cluster {
         Description {
             dir: self.dir.clone(),
             kafka: self.kafka.address(),
+            kafka_metrics: self.kafka.metrics(),
             etcd: format!("http://{}", self.etcd.address()),
             coordinators: self.coordinators.iter().map(Role::describe_coordinator).collect(),
             workers: self.workers.iter().map(Role::describe_worker).collect(),
@@ -315,6 +319,7 @@ fn take(dir: &Path) -> Result<fs::File> {
 fn start_parts(dir: &Path, options: &Options, progress: Progress) -> Result<(Kafka, Etcd)> {
     let mut kafka = kafka::Options {
         brokers: options.brokers,
+        metrics: options.kafka_metrics,
         properties: options.kafka_properties.clone(),
         listeners: options.kafka_listeners.clone(),
         env: options.env_of("kafka-1"),

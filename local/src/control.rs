@@ -183,12 +183,13 @@ pub fn purge(dir: &Path) -> Result<()> {
 const SOCKET: &str = "control.sock";
 
 /// Everything this crate and `ksched local` write into a cluster's directory.
-const LEFT_BEHIND: [&str; 15] = [
+const LEFT_BEHIND: [&str; 16] = [
     "kafka-1",
     "kafka-2",
     "kafka-3",
     "kafka-cluster-id",
     "kafka-log4j2.properties",
+    "kafka-metrics.yml",
     "etcd",
     "postgresql",
     "mariadb",

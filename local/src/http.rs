@@ -17,12 +17,16 @@ pub(crate) fn is_ok(port: u16, path: &str) -> bool {
 }
 
 fn get(port: u16, path: &str) -> std::io::Result<String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    fetch(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), path, LONGEST)
+}
+
+/// The whole answer to `GET path`, its head included, or as much of it as is allowed.
+pub(crate) fn fetch(address: SocketAddr, path: &str, longest: u64) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, WITHIN)?;
     stream.set_read_timeout(Some(WITHIN))?;
     stream.set_write_timeout(Some(WITHIN))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
+    stream.take(longest).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

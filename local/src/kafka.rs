@@ -1,5 +1,6 @@
 //! Apache Kafka in KRaft mode: one node, or three with replication 3.
 
+pub mod metrics;
 mod ready;
 
 use std::{
@@ -36,6 +37,8 @@ pub struct Options {
     pub heap: String,
     /// `auto.create.topics.enable`; on, as Kafka has it.
     pub auto_create_topics: AutoCreate,
+    /// Whether each node tells what it counts, for [`metrics`].
+    pub metrics: bool,
     /// Broker properties that win over ours.
     pub properties: Vec<(String, String)>,
     /// Further doors; for one node only.
@@ -69,6 +72,7 @@ impl Default for Options {
             port: None,
             heap: "512m".to_owned(),
             auto_create_topics: AutoCreate::On,
+            metrics: false,
             properties: Vec::new(),
             listeners: Vec::new(),
             env: Vec::new(),
@@ -88,6 +92,7 @@ struct Node {
     process: Process,
     id: u16,
     port: u16,
+    metrics_port: Option<u16>,
 }
 
 impl Kafka {
@@ -126,6 +131,16 @@ impl Kafka {
     pub fn address(&self) -> String {
         let addresses: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         addresses.join(",")
+    }
+
+    /// Where each node tells what it counts, `HOST:PORT`, for [`metrics::read`]; nowhere unless
+    /// [`Options::metrics`].
+    pub fn metrics(&self) -> Vec<String> {
+        self.nodes
+            .iter()
+            .filter_map(|node| node.metrics_port)
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect()
     }
 
     /// Of the first node.
@@ -168,10 +183,13 @@ impl Kafka {
         }
         fs::create_dir_all(dir).map_err(Error::io(format!("make {}", dir.display())))?;
         let dir = dir.canonicalize().map_err(Error::io(format!("find {}", dir.display())))?;
-        let installed = Installed { java: parts::java()?, libs: parts::kafka_libs(options.progress)? };
+        let exporter = options.metrics.then(|| parts::jmx_exporter(options.progress)).transpose()?;
+        let installed =
+            Installed { java: parts::java()?, libs: parts::kafka_libs(options.progress)?, exporter };
         let layout = Layout::choose(&dir, options)?;
         let cluster_id = cluster_id(&dir)?;
         write(&dir.join("kafka-log4j2.properties"), LOG4J2)?;
+        write(&dir.join("kafka-metrics.yml"), metrics::RULES)?;
 
         let formatted = [1, 2, 3].into_iter().filter(|id| is_formatted(&home(&dir, *id))).count();
         if formatted != 0 && formatted != usize::from(options.brokers) {
@@ -198,6 +216,8 @@ impl Node {
 struct Installed {
     java: PathBuf,
     libs: PathBuf,
+    /// If nodes are to tell what they count.
+    exporter: Option<PathBuf>,
 }
 
 impl Installed {
@@ -206,24 +226,28 @@ impl Installed {
     }
 }
 
-/// Each node's client port and controller port, in order.
+/// Each node's client port and controller port, in order, and where they tell what they count, if they do.
 #[derive(Debug)]
 struct Layout {
     ports: Vec<(u16, u16)>,
+    metrics: Vec<u16>,
 }
 
 impl Layout {
     fn choose(dir: &Path, options: &Options) -> Result<Self> {
         let mut ports = Ports::open(dir)?;
-        let mut chosen = Vec::new();
+        let (mut chosen, mut metrics) = (Vec::new(), Vec::new());
         for id in 1..=options.brokers {
             let fixed = options.port.filter(|_| id == 1);
             chosen.push((
                 ports.of(&format!("kafka-{id}"), fixed)?,
                 ports.of(&format!("kafka-{id}-controller"), None)?,
             ));
+            if options.metrics {
+                metrics.push(ports.of(&format!("kafka-{id}-metrics"), None)?);
+            }
         }
-        Ok(Self { ports: chosen })
+        Ok(Self { ports: chosen, metrics })
     }
 
     fn node(&self, dir: &Path, id: u16, installed: &Installed, options: &Options) -> Result<Node> {
@@ -231,6 +255,11 @@ impl Layout {
         fs::create_dir_all(&home).map_err(Error::io(format!("make {}", home.display())))?;
         let properties = home.join("server.properties");
         write(&properties, &self.properties(&home, id, options))?;
+        let metrics_port = self.metrics.get(usize::from(id) - 1).copied();
+        let agent = installed.exporter.as_ref().zip(metrics_port).map(|(jar, port)| {
+            let rules = dir.join("kafka-metrics.yml");
+            format!("-javaagent:{}=127.0.0.1:{port}:{}", jar.display(), rules.display())
+        });
         let flags = [
             format!("-Xms{}", options.heap),
             format!("-Xmx{}", options.heap),
@@ -246,7 +275,7 @@ impl Layout {
         ];
         let spec = Spec {
             program: installed.java.clone(),
-            args: flags.into_iter().map(Into::into).collect(),
+            args: agent.into_iter().chain(flags).map(Into::into).collect(),
             env: options.env.clone(),
             ..Spec::default()
         };
@@ -254,6 +283,7 @@ impl Layout {
             process: Process::new(format!("kafka-{id}"), dir, spec),
             id,
             port: self.ports[usize::from(id) - 1].0,
+            metrics_port,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Finds the real parts, or fetches them once into a cache folder.
 //!
 //! The cache is `KSCHED_CACHE`, else `$XDG_CACHE_HOME/ksched`, else `~/.cache/ksched`. Kafka's jars come through
-//! Maven into `kafka-4.4.0/libs`, etcd is built from a Go module into `bin/etcd`. A lock file makes a second user
+//! Maven into `kafka-4.4.0/libs`, the JMX exporter, if wanted, into `jmx-exporter-1.0.1`, etcd is built from a Go module into `bin/etcd`. A lock file makes a second user
 //! wait for the first one's download instead of repeating it, and what is there needs no network.
 
 use std::{
@@ -18,6 +18,7 @@ const KAFKA_VERSION: &str = "4.4.0";
 /// What lets Kafka write its log; the version that Kafka's own log4j has.
 const LOG4J_VERSION: &str = "2.25.5";
 const ETCD_VERSION: &str = "3.7.3";
+const JMX_EXPORTER_VERSION: &str = "1.0.1";
 
 /// Told what takes time, for a person to read.
 pub type Progress = fn(&str);
@@ -37,6 +38,20 @@ pub fn kafka_libs(progress: Progress) -> Result<PathBuf> {
         fetch_kafka(&libs)
     })?;
     Ok(libs)
+}
+
+/// The Java agent by which a Kafka node tells what it counts: Prometheus' JMX exporter.
+pub fn jmx_exporter(progress: Progress) -> Result<PathBuf> {
+    let cache = cache_dir()?;
+    let dir = cache.join(format!("jmx-exporter-{JMX_EXPORTER_VERSION}"));
+    cached(&cache, &dir, || {
+        progress(&format!(
+            "fetching the JMX exporter {JMX_EXPORTER_VERSION} through Maven into {}",
+            dir.display()
+        ));
+        fetch_jmx_exporter(&dir)
+    })?;
+    Ok(dir.join(format!("jmx_prometheus_javaagent-{JMX_EXPORTER_VERSION}.jar")))
 }
 
 /// The Java that runs Kafka.
@@ -102,11 +117,7 @@ fn cached(cache: &Path, wanted: &Path, fetch: impl FnOnce() -> Result<()>) -> Re
 }
 
 fn fetch_kafka(libs: &Path) -> Result<()> {
-    let maven = on_path("mvn").ok_or(Error::Missing {
-        program: "mvn",
-        purpose: "fetch Apache Kafka's jars",
-        remedy: "Debian: apt-get install maven; or set KAFKA_HOME to an unpacked Kafka 4",
-    })?;
+    let maven = maven()?;
     let dir = libs.parent().unwrap_or(libs);
     let fresh = dir.join("libs.part");
     empty(&fresh)?;
@@ -124,6 +135,26 @@ fn fetch_kafka(libs: &Path) -> Result<()> {
     command.arg(format!("-DoutputDirectory={}", fresh.display()));
     run(command)?;
     rename(&fresh, libs)
+}
+
+fn fetch_jmx_exporter(dir: &Path) -> Result<()> {
+    let maven = maven()?;
+    let fresh = dir.with_extension("part");
+    empty(&fresh)?;
+    let mut command = spawner::guarded(&maven);
+    command.args(["-q", "-B", "dependency:copy"]);
+    command.arg(format!("-Dartifact=io.prometheus.jmx:jmx_prometheus_javaagent:{JMX_EXPORTER_VERSION}"));
+    command.arg(format!("-DoutputDirectory={}", fresh.display()));
+    run(command)?;
+    rename(&fresh, dir)
+}
+
+fn maven() -> Result<PathBuf> {
+    on_path("mvn").ok_or(Error::Missing {
+        program: "mvn",
+        purpose: "fetch Apache Kafka's jars",
+        remedy: "Debian: apt-get install maven; or set KAFKA_HOME to an unpacked Kafka 4",
+    })
 }
 
 fn build_etcd(cache: &Path, binary: &Path) -> Result<()> {

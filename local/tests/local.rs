@@ -20,7 +20,7 @@ use ksched_local::{
     control::{self, Request},
     database::{Database, Kind},
     etcd::{self, Etcd},
-    kafka::{self, Kafka},
+    kafka::{self, Kafka, metrics},
     parts,
     process::{self, State},
 };
@@ -71,6 +71,29 @@ fn kafka_keeps_its_address_and_data_over_a_kill_and_leaves_nothing_when_dropped(
     drop(kafka);
     assert_eq!(process::state(last), State::Dead);
     assert!(!listens(&address));
+}
+
+#[test]
+fn kafka_tells_what_it_was_asked() {
+    let dir = dir();
+    let kafka =
+        Kafka::start(dir.path(), &kafka::Options { metrics: true, ..kafka::Options::default() }).unwrap();
+    let address = kafka.address();
+    produce(&address, "counted", "one");
+    let before = metrics::read(&kafka.metrics()).unwrap();
+    produce(&address, "counted", "two");
+    assert_eq!(consume(&address, "counted", 2), "one\ntwo\n");
+    let now = metrics::read(&kafka.metrics()).unwrap().since(&before).unwrap();
+    assert_eq!(now.requests.get("Produce"), Some(&1), "{now:?}");
+    assert!(
+        now.requests.contains_key("Fetch") && now.in_bytes > 0 && now.out_bytes > now.in_bytes,
+        "{now:?}"
+    );
+
+    kafka.kill().unwrap();
+    assert!(metrics::read(&kafka.metrics()).is_err(), "nobody is there");
+    kafka.start_again().unwrap();
+    assert_eq!(metrics::read(&kafka.metrics()).unwrap().since(&before), None);
 }
 
 #[test]

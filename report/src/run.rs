@@ -214,7 +214,7 @@ pub struct Job {
 }
 
 /// What Kafka did from the run's start to its end, all brokers together; what nobody counted is absent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
     /// Into its logs, batch headers, markers and its own topics included; each replica counts.
     #[serde(default)]
@@ -223,6 +223,16 @@ pub struct Broker {
     pub produce_requests: Option<u64>,
     #[serde(default)]
     pub fetch_requests: Option<u64>,
+    /// All requests that were answered, whoever sent them (the bench's reader, and fetches that waited in vain,
+    /// included), by API: `Produce`, `Fetch`, `AddPartitionsToTxn`, …; empty if nobody counted.
+    #[serde(default)]
+    pub requests: BTreeMap<String, u64>,
+    /// Record batches as clients sent them.
+    #[serde(default)]
+    pub in_bytes: Option<u64>,
+    /// Record batches as consumers fetched them, the bench's reader included.
+    #[serde(default)]
+    pub out_bytes: Option<u64>,
     /// Of the records as users get them (key, value, all headers), once each: what
     /// `written_bytes` is compared with.
     #[serde(default)]

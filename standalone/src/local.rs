@@ -142,6 +142,9 @@ struct Up {
     /// A Kafka broker property, NAME=VALUE
     #[arg(long = "kafka-property", value_name = "NAME=VALUE", value_parser = property)]
     kafka_properties: Vec<(String, String)>,
+    /// Have Kafka count requests and bytes for `ksched-client bench --local` (Prometheus' JMX exporter, a Java agent)
+    #[arg(long)]
+    kafka_metrics: bool,
     /// Where ksched-server and ksched-worker are [default: beside this program]
     #[arg(long)]
     bin_dir: Option<PathBuf>,
@@ -305,6 +308,7 @@ impl Up {
             workers: self.workers,
             kafka_heap: self.kafka_heap,
             kafka_properties: self.kafka_properties,
+            kafka_metrics: self.kafka_metrics,
             bin_dir: self.bin_dir,
             geometry: Geometry {
                 slot_width: self.slot_width,

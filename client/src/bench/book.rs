@@ -124,6 +124,23 @@ impl Book {
     }
 }
 
+/// The plan, the target and what is known of a ledger's run, to judge it again. Refused while it is being written.
+///
+/// # Errors
+/// A file that is not there, or not a ledger, and a run that has not begun.
+pub fn read_ledger(file: &Path) -> Result<(Shape, String, Past), Error> {
+    let refuse = |why: &str| Err(Error::Settings(format!("{} {why}", file.display())));
+    if !file.exists() {
+        return refuse("is not there");
+    }
+    let connection = connect(file)?;
+    let (shape, topic) = read_plan(&connection)?;
+    match read_past(&connection, shape.seed)? {
+        Some(past) => Ok((shape, topic, past)),
+        None => refuse("has a run that has not begun"),
+    }
+}
+
 fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     // One owner: a second bench on the same file is refused, not mixed in.

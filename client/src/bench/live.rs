@@ -37,7 +37,9 @@ pub struct Progress {
     pub unknown: u64,
     /// Different messages of the plan.
     pub delivered: u64,
-    /// Of what was delivered so far.
+    /// Until the last message is due; zero after.
+    pub left: Duration,
+    /// Of what was delivered in the last seconds; not numbers if nothing was.
     pub visible_ms: Percentiles,
 }
 
@@ -64,7 +66,39 @@ pub(super) struct Live {
     delivered: Box<[AtomicBool]>,
     distinct: AtomicU64,
     seen: Mutex<Seen>,
-    lateness: Mutex<Lateness>,
+    recent: Mutex<Recent>,
+    /// After message 0 was to be sent.
+    last_due_in: Duration,
+}
+
+/// Lateness of the last five to ten seconds: two histograms, both filled, each emptied in its turn.
+#[derive(Debug)]
+struct Recent {
+    older: Lateness,
+    younger: Lateness,
+    turned: Instant,
+}
+
+/// How long a histogram is the younger one.
+const TURN: Duration = Duration::from_secs(5);
+
+impl Recent {
+    fn new(now: Instant) -> Self {
+        Self { older: Lateness::new(), younger: Lateness::new(), turned: now }
+    }
+
+    fn record_us(&mut self, late_us: i64) {
+        self.older.record_us(late_us);
+        self.younger.record_us(late_us);
+    }
+
+    fn percentiles(&mut self, now: Instant) -> Percentiles {
+        if now.saturating_duration_since(self.turned) >= TURN {
+            self.turned = now;
+            self.older = std::mem::replace(&mut self.younger, Lateness::new());
+        }
+        self.older.percentiles(0)
+    }
 }
 
 /// Which records are looked for.
@@ -79,6 +113,7 @@ struct Begun {
 impl Live {
     /// What is read is also told to `notes`.
     pub(super) fn new(plan: Arc<Plan>, notes: Option<Notes>) -> Self {
+        let last_due_ms = (0..plan.len()).map(|number| plan.due_ms(number, 0)).max().unwrap_or(0);
         Self {
             delivered: (0..plan.len()).map(|_| AtomicBool::new(false)).collect(),
             plan,
@@ -86,7 +121,8 @@ impl Live {
             run: OnceLock::new(),
             distinct: AtomicU64::new(0),
             seen: Mutex::default(),
-            lateness: Mutex::default(),
+            recent: Mutex::new(Recent::new(Instant::now())),
+            last_due_in: Duration::from_millis(u64::try_from(last_due_ms).unwrap_or(0)),
         }
     }
 
@@ -128,7 +164,7 @@ impl Live {
         let bytes = size(&received.record.content);
         let mut seen = self.seen.lock();
         seen.bytes += bytes;
-        if let Some(hops) = hops(&received.record.content) {
+        if let Some(hops) = payload::told(&received.record.content, "ksched-hops") {
             *seen.hops.entry(hops).or_default() += 1;
         }
         seen.records.push(observed);
@@ -141,7 +177,7 @@ impl Live {
         {
             if let Some(at_us) = record.received_at_us {
                 let due_us = self.plan.due_ms(number, begun.starts.of(number)).saturating_mul(1000);
-                self.lateness.lock().record_us(at_us.saturating_sub(due_us));
+                self.recent.lock().record_us(at_us.saturating_sub(due_us));
             }
             if !flag.swap(true, Ordering::Relaxed) {
                 self.distinct.fetch_add(1, Ordering::Relaxed);
@@ -150,15 +186,18 @@ impl Live {
     }
 
     pub(super) fn progress(&self, ledger: &Ledger, start: Instant) -> Progress {
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(start);
         Progress {
-            elapsed: Instant::now().saturating_duration_since(start),
+            elapsed,
             planned: self.plan.len(),
             sent: ledger.sent(),
             acknowledged: ledger.acknowledged(),
             refused: ledger.refused(),
             unknown: ledger.unknown(),
             delivered: self.distinct.load(Ordering::Relaxed),
-            visible_ms: self.lateness.lock().percentiles(0),
+            left: self.last_due_in.saturating_sub(elapsed),
+            visible_ms: self.recent.lock().percentiles(now),
         }
     }
 
@@ -189,8 +228,19 @@ fn size(content: &Content) -> u64 {
     (names + [key, value].into_iter().flatten().chain(values).map(|bytes| bytes.len()).sum::<usize>()) as u64
 }
 
-/// What a delivered record says of its way, if it is to say it.
-fn hops(content: &Content) -> Option<u32> {
-    let header = content.headers.iter().find(|header| &*header.name == "ksched-hops")?;
-    std::str::from_utf8(header.value.as_deref()?).ok()?.parse().ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_late_a_while_ago_is_forgotten() {
+        let start = Instant::now();
+        let mut recent = Recent::new(start);
+        recent.record_us(50_000);
+        assert!((recent.percentiles(start).max - 50.0).abs() < 0.1);
+        assert!((recent.percentiles(start + TURN).max - 50.0).abs() < 0.1, "not all at once");
+        recent.record_us(1_000);
+        assert!((recent.percentiles(start + 2 * TURN).max - 1.0).abs() < 0.1);
+        assert!(recent.percentiles(start + 3 * TURN).p99.is_infinite(), "nothing is left");
+    }
 }

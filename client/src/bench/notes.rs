@@ -61,9 +61,9 @@ impl Starts {
     }
 }
 
-/// What is known of a run that was interrupted.
+/// What a ledger knows of its run.
 #[derive(Clone, Debug)]
-pub(super) struct Past {
+pub struct Past {
     pub(super) run: RunId,
     pub(super) starts: Starts,
     /// Messages below this number may have been sent.

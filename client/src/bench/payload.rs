@@ -96,6 +96,12 @@ pub fn read(content: &Content) -> Option<Mark> {
     Some(Mark { run, number, checksum })
 }
 
+/// What one of ksched's own headers says, in digits.
+pub(super) fn told<T: std::str::FromStr>(content: &Content, name: &str) -> Option<T> {
+    let header = content.headers.iter().find(|header| &*header.name == name)?;
+    std::str::from_utf8(header.value.as_deref()?).ok()?.parse().ok()
+}
+
 /// Buffers for making a plan's checksums.
 #[derive(Debug, Default)]
 pub(super) struct Scratch(Vec<u8>);

@@ -1,4 +1,4 @@
-//! What processes use while a run lasts, looked up in `/proc`.
+//! What processes use while a run lasts, looked up in `/proc` and among the kernel's sockets.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,10 @@ use std::{
 use ksched_report::run::{Process, Role, Sample, Totals};
 use procfs::process as proc;
 
-const EACH: Duration = Duration::from_secs(1);
+use super::sockets::Sockets;
+
+/// Nothing finer is plotted.
+const EACH: Duration = Duration::from_secs(2);
 
 /// A process to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub struct Watched {
     pub pid: u32,
 }
 
-/// Looks each second, on a thread of its own, until [`stop`](Self::stop).
+/// Looks each two seconds, on a thread of its own, until [`stop`](Self::stop).
 #[derive(Debug)]
 pub struct Sampler {
     stop: mpsc::Sender<()>,
@@ -38,9 +41,13 @@ impl Sampler {
         let watch = move || {
             let start = Instant::now();
             let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+            let mut sockets = Sockets::default();
             let mut look_at_all = || {
-                for watched in who() {
-                    if let Some(look) = Look::at(watched.pid) {
+                let (watched, through) = (who(), sockets.look());
+                for watched in watched {
+                    let network =
+                        through.map(|through| through.get(&watched.pid).copied().unwrap_or_default());
+                    if let Some(look) = Look::at(watched.pid, network) {
                         let row = rows.entry(watched.name).or_insert_with(|| Row::new(watched.role));
                         row.add(start.elapsed().as_secs_f64(), watched.pid, look);
                     }
@@ -70,18 +77,20 @@ struct Look {
     cpu_s: f64,
     rss_bytes: u64,
     disk: Option<[u64; 2]>,
+    network: Option<[u64; 2]>,
     fds: Option<u32>,
 }
 
 impl Look {
     /// `None` if there is no such process.
-    fn at(pid: u32) -> Option<Self> {
+    fn at(pid: u32, network: Option<[u64; 2]>) -> Option<Self> {
         let process = proc::Process::new(i32::try_from(pid).ok()?).ok()?;
         let stat = process.stat().ok()?;
         Some(Self {
             cpu_s: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
             rss_bytes: stat.rss * procfs::page_size(),
             disk: process.io().ok().map(|io| [io.read_bytes, io.write_bytes]),
+            network,
             fds: process.fd_count().ok().and_then(|count| u32::try_from(count).ok()),
         })
     }
@@ -110,18 +119,18 @@ impl Row {
             self.first = if self.pid == 0 { look } else { Look::default() };
             self.pid = pid;
         }
-        let since = |of: usize, before: Option<u64>| {
-            let (now, first) = (look.disk?[of], self.first.disk.map_or(0, |disk| disk[of]));
+        let since = |of: fn(&Look) -> Option<u64>, before: Option<u64>| {
+            let (now, first) = (of(&look)?, of(&self.first).unwrap_or(0));
             Some(now.saturating_sub(first) + before.unwrap_or(0))
         };
         self.samples.push(Sample {
             at_s,
             cpu_s: self.before.cpu_s + (look.cpu_s - self.first.cpu_s).max(0.0),
             rss_bytes: look.rss_bytes,
-            read_bytes: since(0, self.before.read_bytes),
-            written_bytes: since(1, self.before.written_bytes),
-            received_bytes: None,
-            sent_bytes: None,
+            read_bytes: since(|look| Some(look.disk?[0]), self.before.read_bytes),
+            written_bytes: since(|look| Some(look.disk?[1]), self.before.written_bytes),
+            received_bytes: since(|look| Some(look.network?[0]), self.before.received_bytes),
+            sent_bytes: since(|look| Some(look.network?[1]), self.before.sent_bytes),
             fds: look.fds,
         });
     }
@@ -154,13 +163,20 @@ mod tests {
 
     #[test]
     fn a_restarted_process_goes_on_counting() {
-        let look = |cpu_s, bytes| Look { cpu_s, rss_bytes: 1, disk: Some([bytes, bytes]), fds: None };
+        let look = |cpu_s, bytes| Look {
+            cpu_s,
+            rss_bytes: 1,
+            disk: Some([bytes, bytes]),
+            network: Some([bytes, 0]),
+            fds: None,
+        };
         let mut row = Row::new(Role::Worker);
         row.add(0.0, 7, look(100.0, 50));
         row.add(1.0, 7, look(101.0, 60));
         row.add(2.0, 8, look(0.5, 5));
-        let told: Vec<_> = row.samples.iter().map(|s| (s.cpu_s, s.written_bytes)).collect();
-        assert_eq!(told, [(0.0, Some(0)), (1.0, Some(10)), (1.5, Some(15))]);
+        let told: Vec<_> = row.samples.iter().map(|s| (s.cpu_s, s.written_bytes, s.received_bytes)).collect();
+        assert_eq!(told, [(0.0, Some(0), Some(0)), (1.0, Some(10), Some(10)), (1.5, Some(15), Some(15))]);
+        assert_eq!(row.samples[2].sent_bytes, Some(0));
     }
 
     #[test]

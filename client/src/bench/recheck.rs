@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 use ksched_kafka::Log;
 use parking_lot::Mutex;
 
-use super::{Error, Plan, Report, RunId, Shape, payload, report::Outline};
+use super::{Error, Past, Plan, Report, RunId, Shape, ledger::Ledger, payload, report::Outline};
 use crate::{
     reader::{Since, TopicReader, Until},
     verify::{Acceptance, Bounds, Observed, Planned, verify},
@@ -21,16 +21,19 @@ pub struct Check {
     /// Where reading starts.
     pub from: Since,
     pub bounds: Bounds,
+    /// What the run's ledger knows, if it had one.
+    pub past: Option<Past>,
 }
 
-/// Which of the plan's messages were acknowledged is not known here: all are taken to
-/// have been, a second after they were to be sent. Blocks until the topic is read to
-/// its end.
+/// Blocks until the topic is read to its end.
+///
+/// Without a ledger it is not known which of the plan's messages were acknowledged, nor when a run that was
+/// interrupted went on: all are taken to have been acknowledged a second after they were to be sent in one go.
 ///
 /// # Errors
-/// Those of Kafka, and a run that does not belong to the plan.
+/// Those of Kafka, a run that does not belong to the plan, and without its ledger one that was interrupted.
 pub fn recheck<L: Log>(check: &Check, log: Arc<L>) -> Result<Report, Error> {
-    let runs: Arc<Mutex<BTreeMap<RunId, Vec<Observed>>>> = Arc::default();
+    let runs: Arc<Mutex<BTreeMap<RunId, Vec<(Observed, Option<i64>)>>>> = Arc::default();
     let strangers: Arc<Mutex<Vec<Observed>>> = Arc::default();
     let (into_runs, into_strangers) = (Arc::clone(&runs), Arc::clone(&strangers));
     let mut reader =
@@ -46,7 +49,11 @@ pub fn recheck<L: Log>(check: &Check, log: Arc<L>) -> Result<Report, Error> {
                 received_at_us: None,
             };
             match mark {
-                Some(mark) => into_runs.lock().entry(mark.run).or_default().push(observed),
+                Some(mark) => into_runs
+                    .lock()
+                    .entry(mark.run)
+                    .or_default()
+                    .push((observed, payload::told(&record.content, "ksched-due"))),
                 None => into_strangers.lock().push(observed),
             }
             ControlFlow::Continue(())
@@ -54,7 +61,7 @@ pub fn recheck<L: Log>(check: &Check, log: Arc<L>) -> Result<Report, Error> {
     reader.wait()?;
     let mut runs = std::mem::take(&mut *runs.lock());
     let seed = check.shape.seed;
-    let run = match check.run {
+    let run = match check.past.as_ref().map(|past| past.run).or(check.run) {
         Some(run) if run.seed != seed => {
             return Err(Error::Settings(format!("run {run} is not of seed {seed}")));
         }
@@ -64,13 +71,38 @@ pub fn recheck<L: Log>(check: &Check, log: Arc<L>) -> Result<Report, Error> {
             runs.keys().rev().find(|run| run.seed == seed).copied().unwrap_or(RunId { seed, start_ms: 0 })
         }
     };
-    let mut observed = runs.remove(&run).unwrap_or_default();
+    let own = runs.remove(&run).unwrap_or_default();
     let foreign = runs.values().map(|records| records.len() as u64).sum();
+    let plan = Plan::new(check.shape.clone());
+    let planned = match &check.past {
+        Some(past) => as_noted(&plan, past),
+        None if own.iter().any(|(record, told_ms)| is_moved(&plan, run, record, *told_ms)) => {
+            return Err(Error::Settings(format!(
+                "run {run} was interrupted: only its --ledger tells what was due when"
+            )));
+        }
+        None => as_if_acknowledged(&plan, run),
+    };
+    let mut observed: Vec<_> = own.into_iter().map(|(record, _)| record).collect();
     observed.append(&mut strangers.lock());
-    let planned = as_if_acknowledged(&Plan::new(check.shape.clone()), run);
     let verification = verify(&planned, &observed, check.bounds);
     let outline = Outline { run, topic: &check.topic, span_s: span_s(&observed), foreign };
     Ok(Report::of(outline, verification))
+}
+
+/// What was due when, and what became of it, as the run's end would have had it.
+fn as_noted(plan: &Plan, past: &Past) -> Vec<Planned> {
+    let ledger = Ledger::new(plan.len(), None);
+    ledger.remembers(past.may_have_sent, &past.settled);
+    ledger.planned(plan, &past.starts)
+}
+
+/// Whether a record was due at another time than a run in one go would have had it: what was sent after an
+/// interruption is due so much later.
+fn is_moved(plan: &Plan, run: RunId, record: &Observed, told_ms: Option<i64>) -> bool {
+    let planned_ms =
+        record.number.filter(|number| *number < plan.len()).map(|n| plan.due_ms(n, run.start_ms));
+    planned_ms.zip(told_ms).is_some_and(|(planned_ms, told_ms)| planned_ms != told_ms)
 }
 
 fn as_if_acknowledged(plan: &Plan, run: RunId) -> Vec<Planned> {

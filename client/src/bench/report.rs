@@ -1,5 +1,6 @@
 //! What a run ends in.
 
+use ksched_report::run::Broker;
 use serde::Serialize;
 
 use super::{Door, Figures, Options, Reading, live::Seen, payload::RunId};
@@ -58,6 +59,8 @@ pub struct Report {
     /// Records of other runs that were passed over.
     pub foreign: u64,
     pub generator: Option<Generated>,
+    /// What Kafka did meanwhile, if that was looked at.
+    pub broker: Option<Broker>,
     /// For the run's file: much more than a page's worth.
     #[serde(skip)]
     pub figures: Figures,
@@ -157,6 +160,7 @@ impl Report {
             first_error: None,
             foreign: outline.foreign,
             generator: None,
+            broker: None,
             figures: Figures::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{io::IsTerminal as _, sync::Arc, time::Duration};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[cfg(feature = "experiment")]
 use ksched_client::bench::Book;
 use ksched_client::{
@@ -169,7 +169,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(pollers) = pollers {
         pollers.stop().await;
     }
-    let report = report?;
+    let mut report = report?;
+    report.broker = used.broker(&report);
     if let Some(file) = &arguments.around.run_file {
         run_of(about, &report, used, floors).write(file)?;
         output::note(&format!("written: {}", file.display()));
@@ -202,7 +203,9 @@ impl Watcher {
             return Self::Lines { last: Duration::ZERO };
         }
         let bar = ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{elapsed} [{bar:30}] {pos}/{len} delivered  {msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{elapsed} [{bar:30}] {pos}/{len} delivered\n{wide_msg}")
+        {
             bar.set_style(style);
         }
         Self::Bar(bar)
@@ -232,12 +235,17 @@ impl Watcher {
 }
 
 fn told(progress: &Progress) -> String {
-    let Progress { sent, acknowledged, visible_ms, .. } = progress;
-    let lateness = match visible_ms.p50.is_finite() {
-        true => format!(", p50 {:.1} p99 {:.1} ms", visible_ms.p50, visible_ms.p99),
+    let Progress { sent, acknowledged, delivered, visible_ms, left, .. } = progress;
+    let pending = acknowledged.saturating_sub(*delivered);
+    let lateness = match visible_ms.p99.is_finite() {
+        true => format!(", lately p50 {:.1} p99 {:.1} ms late", visible_ms.p50, visible_ms.p99),
         false => String::new(),
     };
-    format!("sent {sent}, acknowledged {acknowledged}{lateness}")
+    let left = match left.as_secs() {
+        0 => String::new(),
+        seconds => format!(", {} left", HumanDuration(Duration::from_secs(seconds))),
+    };
+    format!("sent {sent}, acknowledged {acknowledged}, pending {pending}{lateness}{left}")
 }
 
 /// Prints a report; whether it is valid is the exit code.

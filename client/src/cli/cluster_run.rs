@@ -15,6 +15,7 @@ use ksched_client::bench::{
 use ksched_local::{
     cluster::Description,
     control::{self, Request},
+    kafka::metrics::{self, Counted},
 };
 use ksched_report::run::{self, Role, Run};
 
@@ -53,6 +54,8 @@ pub(crate) struct Steering {
     orders: Vec<JoinHandle<()>>,
     /// Bytes of Kafka's logs when the run began.
     written_before: u64,
+    /// What Kafka had counted then, if it counts.
+    counted_before: Option<Counted>,
 }
 
 /// What a run took.
@@ -61,6 +64,26 @@ pub(crate) struct Used {
     processes: Vec<run::Process>,
     /// By Kafka into its logs, if it can be seen from here.
     written_bytes: Option<u64>,
+    /// By Kafka, if it counts and did not begin anew.
+    counted: Option<Counted>,
+}
+
+impl Used {
+    /// What Kafka did in a run, as far as it is known.
+    pub(crate) fn broker(&self, report: &Report) -> Option<run::Broker> {
+        let counted = self.counted.as_ref();
+        let requests = |api| counted.map(|counted| counted.requests.get(api).copied().unwrap_or(0));
+        let written_bytes = self.written_bytes?;
+        Some(run::Broker {
+            written_bytes: Some(written_bytes),
+            produce_requests: requests("Produce"),
+            fetch_requests: requests("Fetch"),
+            requests: counted.map(|counted| counted.requests.clone()).unwrap_or_default(),
+            in_bytes: counted.map(|counted| counted.in_bytes),
+            out_bytes: counted.map(|counted| counted.out_bytes),
+            record_bytes: Some(report.figures.record_bytes).filter(|bytes| *bytes > 0),
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +118,8 @@ impl Steering {
         let who = move || watched(watched_dir.as_deref(), database.as_deref(), pollers);
         let sampler = around.run_file.is_some().then(|| Sampler::start(who)).transpose()?;
         let written_before = dir.as_deref().map_or(0, kafka_bytes);
-        Ok(Self { dir, scenario, sampler, stage, orders: Vec::new(), written_before })
+        let counted_before = dir.as_deref().and_then(counted);
+        Ok(Self { dir, scenario, sampler, stage, orders: Vec::new(), written_before, counted_before })
     }
 
     /// Told how far the run is.
@@ -132,7 +156,12 @@ impl Steering {
             let _ = order.join();
         }
         let written = self.dir.as_deref().map(|dir| kafka_bytes(dir).saturating_sub(self.written_before));
-        Used { processes: self.sampler.map(Sampler::stop).unwrap_or_default(), written_bytes: written }
+        let now = self.counted_before.as_ref().and(self.dir.as_deref()).and_then(counted);
+        Used {
+            counted: self.counted_before.zip(now).and_then(|(before, now)| now.since(&before)),
+            processes: self.sampler.map(Sampler::stop).unwrap_or_default(),
+            written_bytes: written,
+        }
     }
 }
 
@@ -149,6 +178,17 @@ fn restart(dir: PathBuf, wanted: impl Fn(&str) -> bool + Send + 'static) -> Join
             }
         }
     })
+}
+
+/// What Kafka has counted so far; none unless the cluster was started for that.
+fn counted(dir: &Path) -> Option<Counted> {
+    let nodes = Description::read(dir).ok()?.kafka_metrics;
+    if nodes.is_empty() {
+        return None;
+    }
+    metrics::read(&nodes)
+        .inspect_err(|error| output::note(&format!("Kafka does not tell its counts: {error}")))
+        .ok()
 }
 
 /// Of every node's partitions.
@@ -266,11 +306,7 @@ pub(crate) fn run_of(about: About, report: &Report, used: Used, floors: Vec<run:
         hops: figures.hops,
         jobs: None,
         processes: used.processes,
-        broker: used.written_bytes.map(|bytes| run::Broker {
-            written_bytes: Some(bytes),
-            record_bytes: Some(figures.record_bytes).filter(|bytes| *bytes > 0),
-            ..run::Broker::default()
-        }),
+        broker: report.broker.clone(),
         floors,
     }
 }

@@ -59,7 +59,6 @@ impl StubLog {
             .iter()
             .map(|h| Header { name: h.name.as_str().into(), value: h.header_value.as_ref().map(bytes) })
             .collect();
-        headers.push(Header::new("ksched-id", "x"));
         let key = match &request.record_key {
             Some(RecordKey::Key(key)) => Some(key.clone()),
             _ => None,
@@ -69,6 +68,8 @@ impl StubLog {
             _ => None,
         };
         let due_ms = due.seconds * 1000 + i64::from(due.nanos) / 1_000_000;
+        headers.push(Header::new("ksched-id", "x"));
+        headers.push(Header::new("ksched-due", due_ms.to_string()));
         self.deliver(due_ms, Content { key, value, headers });
     }
 }
@@ -227,6 +228,7 @@ async fn every_door_delivers_what_it_planned() {
             run: None,
             from: Since::Start,
             bounds: Bounds { clock_ms: 0, late_ms: None },
+            past: None,
         };
         let log = Arc::new(log);
         let again = tokio::task::spawn_blocking(move || bench::recheck(&check, log));
@@ -268,4 +270,55 @@ async fn a_run_that_only_schedules_does_not_wait() {
     let (report, _) = run(only, |_, log, request| log.accept(request)).await;
     assert!(problems(&report).is_empty(), "{:?}", report.problems);
     assert_eq!(report.verification().acknowledged, 200);
+}
+
+#[cfg(feature = "experiment")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_continued_is_judged_by_its_ledger() {
+    let dir = std::env::temp_dir().join(format!("ksched-continued-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let file = dir.join("ledger.db");
+    let mut options = options(Door::Unary);
+    // Long enough to be interrupted.
+    options.shape.count = 2_000;
+    let log = StubLog::default();
+    let into = log.clone();
+    let server = Stub::new(move |_, request| {
+        into.accept(request);
+        Ok(())
+    });
+    let server = server.start().await;
+    let to = || client(&[server.address()]);
+
+    let book = bench::Book::create(&file, &options.shape, "target").expect("a new ledger");
+    let first = bench::run_kept(options.clone(), to(), Arc::new(log.clone()), book, |_| {});
+    let first = tokio::time::timeout(Duration::from_millis(700), first).await;
+    assert!(first.is_err(), "it was to be interrupted");
+    // Whoever writes the ledger needs a moment to see that everyone has gone.
+    let (book, shape, topic) = loop {
+        match bench::Book::open(&file) {
+            Ok(opened) => break opened,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let options = Options { shape, topic, ..options };
+    let report = bench::run_kept(options, to(), Arc::new(log.clone()), book, |_| {}).await.expect("goes on");
+    assert!(problems(&report).is_empty(), "{:?} {:?}", report.problems, report.verification());
+
+    let (shape, topic, past) = bench::read_ledger(&file).expect("the ledger");
+    let bounds = Bounds { clock_ms: 0, late_ms: None };
+    let check = Check { shape, topic, run: None, from: Since::Start, bounds, past: Some(past) };
+    let blind = Check { past: None, ..check.clone() };
+    let recheck = |check: Check| {
+        let log = Arc::new(log.clone());
+        tokio::task::spawn_blocking(move || bench::recheck(&check, log))
+    };
+    let again = recheck(check).await.expect("runs").expect("reads");
+    assert!(again.valid, "{:?}", again.problems);
+    let (v, before) = (again.verification(), report.verification());
+    assert_eq!((v.acknowledged, v.unknown), (before.acknowledged, before.unknown));
+    assert_eq!((v.delivered, v.lost), (before.delivered, 0));
+    let blind = recheck(blind).await.expect("runs");
+    assert!(blind.is_err_and(|error| error.to_string().contains("--ledger")), "it would judge wrongly");
+    std::fs::remove_dir_all(&dir).expect("removed");
 }

@@ -16,6 +16,9 @@ pub struct Description {
     pub dir: PathBuf,
     /// The bootstrap list, `HOST:PORT[,HOST:PORT…]`.
     pub kafka: String,
+    /// Where each node tells what it counts, `HOST:PORT`; none if the cluster was started without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kafka_metrics: Vec<String>,
     /// `http://HOST:PORT`.
     pub etcd: String,
     pub coordinators: Vec<Coordinator>,

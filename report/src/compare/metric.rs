@@ -2,7 +2,7 @@
 
 use super::Spread;
 use crate::{
-    run::{Run, Summary},
+    run::{Run, Summary, ratio},
     text,
 };
 
@@ -77,6 +77,12 @@ pub const METRICS: &[Metric] = &[
     }),
     metric("requests_per_message", "Kafka requests a message", Unit::Plain, |run| {
         run.derived().requests_per_message
+    }),
+    metric("kafka_in_bytes_per_message", "bytes sent to Kafka a message", Unit::Bytes, |run| {
+        ratio(run.broker.as_ref()?.in_bytes? as f64, run.counts.delivered as f64)
+    }),
+    metric("kafka_out_bytes_per_message", "bytes fetched from Kafka a message", Unit::Bytes, |run| {
+        ratio(run.broker.as_ref()?.out_bytes? as f64, run.counts.delivered as f64)
     }),
     metric("bytes_ratio", "bytes Kafka wrote ÷ bytes delivered", Unit::Plain, |run| {
         run.derived().bytes_ratio

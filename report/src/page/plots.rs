@@ -1,5 +1,6 @@
 //! What is plotted, and how a plot comes to the page.
 
+mod backlog;
 mod delays;
 mod hops;
 mod jobs;
@@ -51,6 +52,7 @@ pub(super) fn all<'a>(systems: &'a [Shown<'a>]) -> Vec<Figure<'a>> {
         delays::figure(systems),
         lateness::figure(systems),
         throughput::figure(systems),
+        backlog::figure(systems),
         hops::figure(systems),
         jobs::figure(systems),
     ];

@@ -32,6 +32,7 @@ pub(super) fn section(scenario: &Scenario, runs: &[&Run], order: &[&str]) -> Res
         html.push_str(&inline(&figure)?);
         plots.push(Plot { file_name: file_name(&scenario.name, figure.name), svg: figure.alone()? });
     }
+    html.push_str(&tables::requests(&systems));
     html.push_str(&tables::processes(&systems));
     html.push_str("</section>\n");
     Ok(Section { html, plots })

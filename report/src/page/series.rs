@@ -65,6 +65,23 @@ pub(super) fn pace(
     (0_u32..).zip(sums).map(|(bin, sum)| (middle(bin, bin_s), per_s(sum))).collect()
 }
 
+/// Messages acknowledged and not delivered at the end of each bin, from the run's start to its end.
+pub(super) fn waiting(throughput: &[Throughput], end_s: f64, bin_s: u32) -> Vec<(f64, f64)> {
+    let count = (end_s / f64::from(bin_s)).ceil().max(1.0) as usize;
+    let mut growth = vec![0.0; count];
+    for second in throughput {
+        let bin = (second.second / bin_s) as usize;
+        growth[bin.min(count - 1)] += second.acknowledged as f64 - second.delivered as f64;
+    }
+    let end = |bin: u32| (f64::from(bin + 1) * f64::from(bin_s)).min(end_s);
+    let sums = growth.into_iter().scan(0.0, |sum, growth| {
+        *sum += growth;
+        // A message may be delivered in the second before its acknowledgement.
+        Some(f64::max(*sum, 0.0))
+    });
+    std::iter::once((0.0, 0.0)).chain((0_u32..).zip(sums).map(|(bin, sum)| (end(bin), sum))).collect()
+}
+
 fn middle(bin: u32, bin_s: u32) -> f64 {
     (f64::from(bin) + 0.5) * f64::from(bin_s)
 }
@@ -164,5 +181,14 @@ mod tests {
         let second = |second, sent| Throughput { second, sent, ..Throughput::default() };
         let series = [second(0, 10), second(1, 20), second(3, 30)];
         assert_eq!(pace(&series, 4.0, 2, |s| s.sent), [(1.0, 15.0), (3.0, 15.0)]);
+    }
+
+    #[test]
+    fn what_is_not_delivered_waits() {
+        let second =
+            |second, acknowledged, delivered| Throughput { second, acknowledged, delivered, sent: 0 };
+        let series = [second(0, 10, 0), second(1, 5, 3), second(3, 0, 14)];
+        assert_eq!(waiting(&series, 3.5, 2), [(0.0, 0.0), (2.0, 12.0), (3.5, 0.0)]);
+        assert_eq!(waiting(&[], 2.0, 2), [(0.0, 0.0), (2.0, 0.0)]);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         METRICS, Metric, Scenario, System, Unit, in_order,
         table::{range, spread},
     },
-    run::{Counts, Process, Role, Run},
+    run::{Counts, Process, Role, Run, ratio},
     text::{bytes, grouped, number},
 };
 
@@ -97,6 +97,42 @@ pub(super) fn floors(systems: &[Shown<'_>]) -> String {
     let columns = ["", "floor", "its rate", "delivered ÷ its rate", "p50 ÷ its p50", "p99 ÷ its p99"];
     let caption = "Against the floors: what the same broker does without a scheduler".to_owned();
     classed(&Table { caption, columns: columns.map(Cell::from).to_vec(), rows }, "named")
+}
+
+/// What Kafka was asked, by API: what is asked most comes first.
+pub(super) fn requests(systems: &[Shown<'_>]) -> String {
+    let mut apis: BTreeMap<&str, u64> = BTreeMap::new();
+    for (api, count) in systems.iter().filter_map(|shown| asked(shown)).flatten() {
+        *apis.entry(api).or_default() += count;
+    }
+    if apis.is_empty() {
+        return String::new();
+    }
+    let mut apis: Vec<_> = apis.into_iter().collect();
+    apis.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let cell = |shown: &Shown<'_>, count: Option<u64>| match count {
+        Some(count) => {
+            let each = ratio(count as f64, shown.run.counts.delivered as f64);
+            let each = each.map(|each| format!("{} a message", number(each)));
+            Cell { text: grouped(count), notes: each.into_iter().collect(), system: None }
+        }
+        None => "–".into(),
+    };
+    let row = |api: &str| {
+        let count = |shown: &Shown<'_>| Some(asked(shown)?.get(api).copied().unwrap_or(0));
+        std::iter::once(api.into()).chain(systems.iter().map(|shown| cell(shown, count(shown)))).collect()
+    };
+    let mut rows: Vec<Vec<Cell>> = apis.iter().map(|(api, _)| row(api)).collect();
+    let sums = systems.iter().map(|shown| cell(shown, asked(shown).map(|requests| requests.values().sum())));
+    rows.push(std::iter::once("all".into()).chain(sums).collect());
+    let caption = "Requests that Kafka answered, the bench's reader's and those in vain included".to_owned();
+    let table = Table { caption, columns: heading("API", systems), rows };
+    format!("<details><summary>Kafka's requests, by API</summary>\n{}</details>\n", table.html())
+}
+
+/// None if nobody counted.
+fn asked<'a>(shown: &Shown<'a>) -> Option<&'a BTreeMap<String, u64>> {
+    Some(&shown.run.broker.as_ref()?.requests).filter(|requests| !requests.is_empty())
 }
 
 /// What each process used in all.

@@ -46,8 +46,12 @@ impl Run {
             own_cpu_seconds_per_million: cpu_per_million(own),
             requests_per_message: self
                 .broker
+                .as_ref()
                 .and_then(|b| ratio((b.produce_requests? + b.fetch_requests?) as f64, delivered)),
-            bytes_ratio: self.broker.and_then(|b| ratio(b.written_bytes? as f64, b.record_bytes? as f64)),
+            bytes_ratio: self
+                .broker
+                .as_ref()
+                .and_then(|b| ratio(b.written_bytes? as f64, b.record_bytes? as f64)),
             own_peak_rss_bytes: processes(own).map(|p| p.totals.peak_rss_bytes).reduce(|a, b| a + b),
             floors: self.floors.iter().map(|floor| self.against(floor)).collect(),
         }

@@ -110,6 +110,7 @@ fn four_systems_side_by_side() {
         "delay-histogram",
         "lateness-over-time",
         "throughput",
+        "backlog",
         "hops",
         "job-times",
         "cpu",
@@ -139,6 +140,9 @@ fn text_from_files_is_never_markup() {
         run.configuration.insert(evil.to_owned(), evil.to_owned());
         for process in &mut run.processes {
             process.name = evil.to_owned();
+        }
+        if let Some(broker) = &mut run.broker {
+            broker.requests = [(evil.to_owned(), 5)].into();
         }
         for job in run.jobs.iter_mut().flatten() {
             job.kind = evil.to_owned();

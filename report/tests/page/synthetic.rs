@@ -54,6 +54,11 @@ pub(crate) fn ksched(repeat: u64) -> Run {
         written_bytes: Some(98_000_000),
         produce_requests: Some(41_000),
         fetch_requests: Some(122_000),
+        requests: [("Produce", 41_000), ("Fetch", 122_000), ("TxnOffsetCommit", 8_100), ("EndTxn", 8_050)]
+            .map(|(api, count)| (api.to_owned(), count))
+            .into(),
+        in_bytes: Some(66_000_000),
+        out_bytes: Some(97_000_000),
         record_bytes: Some(32_400_000),
     });
     run.floors = vec![
@@ -103,6 +108,7 @@ pub(crate) fn poller(system: &str, database: &str, every_s: f64, repeat: u64) ->
         produce_requests: Some(if every_s > 1.0 { 700 } else { 7_900 }),
         fetch_requests: Some(14_000),
         record_bytes: Some(28_000_000),
+        ..Broker::default()
     });
     run
 }
