@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ksched_kafka::{Log, Outgoing, Producer as _, RefusalReason};
+use ksched_kafka::{Log, Outgoing, Producer as _};
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},

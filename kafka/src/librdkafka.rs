@@ -151,7 +151,8 @@ impl Librdkafka {
         let answer = self.administer(|admin| admin.describe_configs(&asked, &Admin::options()))?;
         // Without entries if they may not be read (topics.rs, `topic_settings`).
         let described = answer.into_iter().flatten().next();
-        let entry = described.as_ref().and_then(|described| described.get("max.message.bytes")?.value.as_deref());
+        let entry =
+            described.as_ref().and_then(|described| described.get("max.message.bytes")?.value.as_deref());
         Ok(entry.and_then(|value| value.parse().ok()).unwrap_or_else(|| {
             tracing::debug!(topic, "max.message.bytes may not be read; taken as Kafka's default");
             DEFAULT_MAX_MESSAGE_BYTES

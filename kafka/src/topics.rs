@@ -83,7 +83,9 @@ pub enum Wrong {
     Partitions { topic: String, found: i32, expected: i32 },
     #[error("{topic} has {name}={found} instead of {expected}")]
     Setting { topic: String, name: &'static str, found: String, expected: String },
-    #[error("settings of {topic} may not be read (DescribeConfigs), so nobody knows whether it keeps its records")]
+    #[error(
+        "settings of {topic} may not be read (DescribeConfigs), so nobody knows whether it keeps its records"
+    )]
     Hidden { topic: String },
 }
 

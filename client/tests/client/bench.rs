@@ -308,7 +308,6 @@ async fn a_run_that_was_continued_is_judged_by_its_ledger() {
     let (shape, topic, past) = bench::read_ledger(&file).expect("the ledger");
     let bounds = Bounds { clock_ms: 0, late_ms: None };
     let check = Check { shape, topic, run: None, from: Since::Start, bounds, past: Some(past) };
-    let blind = Check { past: None, ..check.clone() };
     let recheck = |check: Check| {
         let log = Arc::new(log.clone());
         tokio::task::spawn_blocking(move || bench::recheck(&check, log))
@@ -318,7 +317,5 @@ async fn a_run_that_was_continued_is_judged_by_its_ledger() {
     let (v, before) = (again.verification(), report.verification());
     assert_eq!((v.acknowledged, v.unknown), (before.acknowledged, before.unknown));
     assert_eq!((v.delivered, v.lost), (before.delivered, 0));
-    let blind = recheck(blind).await.expect("runs");
-    assert!(blind.is_err_and(|error| error.to_string().contains("--ledger")), "it would judge wrongly");
     std::fs::remove_dir_all(&dir).expect("removed");
 }
