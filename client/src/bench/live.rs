@@ -95,7 +95,7 @@ impl Recent {
     fn percentiles(&mut self, now: Instant) -> Percentiles {
         if now.saturating_duration_since(self.turned) >= TURN {
             self.turned = now;
-            self.older = std::mem::replace(&mut self.younger, Lateness::new());
+            self.older = std::mem::take(&mut self.younger);
         }
         self.older.percentiles(0)
     }

@@ -25,6 +25,9 @@ pub struct Check {
     pub past: Option<Past>,
 }
 
+/// A record, and when it was due by its own header, if it has one.
+type Told = (Observed, Option<i64>);
+
 /// Blocks until the topic is read to its end.
 ///
 /// Without a ledger it is not known which of the plan's messages were acknowledged, nor when a run that was
@@ -33,7 +36,7 @@ pub struct Check {
 /// # Errors
 /// Those of Kafka, a run that does not belong to the plan, and without its ledger one that was interrupted.
 pub fn recheck<L: Log>(check: &Check, log: Arc<L>) -> Result<Report, Error> {
-    let runs: Arc<Mutex<BTreeMap<RunId, Vec<(Observed, Option<i64>)>>>> = Arc::default();
+    let runs: Arc<Mutex<BTreeMap<RunId, Vec<Told>>>> = Arc::default();
     let strangers: Arc<Mutex<Vec<Observed>>> = Arc::default();
     let (into_runs, into_strangers) = (Arc::clone(&runs), Arc::clone(&strangers));
     let mut reader =
