@@ -29,6 +29,8 @@ use tonic::{Code, Request, Response, Status};
 pub use seen::{Refresher, Seen, Stale, Views, views};
 
 use crate::{
+    activity::Activity,
+    job_log::Finished,
     status,
     store::{self, ClaimError, Fence, HoldError, LeaseError, Registration, Store, WorkerInfo},
 };
@@ -52,6 +54,7 @@ pub struct Leasing {
     cluster: Arc<Cluster>,
     kafka: Arc<str>,
     host: Arc<dyn Host>,
+    activity: Activity,
     shutdown: CancellationToken,
 }
 
@@ -106,9 +109,10 @@ impl Leasing {
         cluster: Arc<Cluster>,
         kafka: &str,
         host: Arc<dyn Host>,
+        activity: Activity,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { store, views, cluster, kafka: kafka.into(), host, shutdown }
+        Self { store, views, cluster, kafka: kafka.into(), host, activity, shutdown }
     }
 
     fn ttl_ms(&self) -> i64 {
@@ -182,7 +186,10 @@ impl Leasing {
             let outcomes = join_all(names.iter().map(|name| self.store.claim(name, worker))).await;
             for (name, outcome) in names.iter().zip(outcomes) {
                 match outcome {
-                    Ok(fence) => jobs.push(self.job(seen, name, fence)),
+                    Ok(fence) => {
+                        self.activity.handed_out(name, self.host.wall_ms());
+                        jobs.push(self.job(seen, name, fence));
+                    }
                     Err(ClaimError::Held | ClaimError::NoSuchJob) => {}
                     Err(ClaimError::LeaseGone) => return Err(Error::LeaseGone),
                     Err(ClaimError::Store(error)) => failed = Some(error),
@@ -235,6 +242,7 @@ impl Leasing {
         let worker = wire::registration(request.lease)?;
         let held = wire::held(request.held)?;
         self.store.renew_worker(&worker).await?;
+        self.activity.heard(&worker.id, request.lanes, request.dead_lettered);
         // The lease lives on; what others did is told with the next heartbeat if it
         // cannot be seen now.
         let Ok(seen) = self.views.with(held.values().max().copied()).await else {
@@ -256,7 +264,7 @@ impl Leasing {
     }
 
     async fn complete(&self, request: v1::CompleteJobRequest) -> Result<(), Error> {
-        wire::registration(request.lease)?;
+        let worker = wire::registration(request.lease)?;
         let (name, fence) = wire::one_held(request.job.unwrap_or_default())?;
         if name.kind() != JobKind::Drain {
             let description = "names a job that never ends".to_owned();
@@ -265,11 +273,23 @@ impl Leasing {
         match self.store.complete(&name, fence).await {
             Ok(()) => {
                 tracing::debug!(job = %name, moved = request.moved, "drain complete");
+                self.note_finished(&name, worker.id, request.moved);
                 Ok(())
             }
             Err(HoldError::NotHeld) => Err(Error::NotHeld(name)),
             Err(HoldError::Store(error)) => Err(error.into()),
         }
+    }
+
+    fn note_finished(&self, job: &JobName, worker_id: String, moved: u64) {
+        let now_ms = self.host.wall_ms();
+        let seen = self.views.latest();
+        let worker = seen.ok().and_then(|seen| Some(seen.snapshot.workers.get(&worker_id)?.name.clone()));
+        let (worker, begun_at_ms) = (worker.unwrap_or_default(), now_ms);
+        let job_name = job.to_string();
+        let finished =
+            Finished { job: job_name, worker, worker_id, begun_at_ms, finished_at_ms: now_ms, moved };
+        self.activity.finished(job, finished);
     }
 
     async fn release(&self, request: v1::ReleaseJobsRequest) -> Result<(), Error> {

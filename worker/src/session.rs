@@ -32,6 +32,8 @@ pub(crate) trait Runner: Send + Sync + 'static {
     fn run(&self, job: &v1::Job, control: &Control) -> Outcome;
     /// Lanes held, for the metrics.
     fn observe_lanes_held(&self, lanes: usize);
+    /// What the lanes are doing, and how many messages were dead-lettered.
+    fn figures(&self) -> (Vec<v1::LaneFigures>, u64);
 }
 
 /// The end of a job, to be said until it is heard.
@@ -192,10 +194,13 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
 
     fn heartbeat(&mut self) -> Heartbeat {
         self.asked_before.append(&mut self.asked);
+        let (lanes, dead_lettered) = self.runner.figures();
         let request = v1::HeartbeatRequest {
             lease: Some(self.lease.clone()),
             worker_time: Some(timestamp(self.clock.wall_ms())),
             held: self.held_jobs(),
+            lanes,
+            dead_lettered,
         };
         let coordinators = self.coordinators.clone();
         let patience = self.ttl / 4;
@@ -415,7 +420,7 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
     }
 }
 
-fn timestamp(ms: i64) -> prost_types::Timestamp {
+pub(crate) fn timestamp(ms: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: ms.div_euclid(1_000), nanos: (ms.rem_euclid(1_000) * 1_000_000) as i32 }
 }
 

@@ -18,15 +18,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Coordinator, Ended, StartError, spawn, watch};
 use crate::{
+    activity::{Activity, Teller},
     admin::Admin,
     config::{Config, StoreAddress},
     grpc,
     host::Machine,
+    job_log,
     job_maker::{JobMaker, membership::membership, observed::Observed, passed::open_passed},
     leasing::{self, Leasing, Views},
     patience::{Impatience, wait_for},
     scheduler::{Placer, Scheduler},
     store::{CoordinatorInfo, SettingsError, Store, etcd, memory::MemoryStore},
+    web,
 };
 
 /// Buckets waiting to be told to the store; the job maker finds the rest.
@@ -69,6 +72,7 @@ impl Coordinator {
         let metrics = Metrics::new(&config.name, env!("CARGO_PKG_VERSION"));
         let counters = CoordinatorMetrics::register(&metrics);
         let readiness = Readiness::waiting_for(&["kafka", "store"]);
+        let door = web::Door::default();
         // Bound later, when what it needs is there; refused before anything is touched.
         http::may_bind(&config.listen, config.exposure).await?;
         let listener = http::bind(&config.http, config.exposure).await?;
@@ -76,7 +80,11 @@ impl Coordinator {
         spawn(
             &mut tasks,
             "http",
-            http::serve(listener, http::router(&metrics, &readiness), shutdown.clone()),
+            http::serve(
+                listener,
+                http::router(&metrics, &readiness).merge(web::router(&door, &readiness)),
+                shutdown.clone(),
+            ),
         );
 
         settle(&store, &config, &shutdown).await?;
@@ -101,19 +109,36 @@ impl Coordinator {
             passed,
         );
 
+        let (finished, to_log) = mpsc::channel(job_log::QUEUE);
+        let log_jobs = job_log::write(
+            job_log::topic(&cluster),
+            Arc::new(appender.clone()),
+            to_log,
+            shutdown.clone(),
+        );
+        spawn(&mut tasks, "job log", endless(log_jobs));
+        let observed = Arc::new(Observed::default());
+        let activity = Activity::new(finished);
+        let teller = Teller {
+            activity: activity.clone(),
+            counters: counters.clone(),
+            observed: Arc::clone(&observed),
+        };
         let job_leasing = Leasing::new(
             Arc::clone(&store),
             views.clone(),
             Arc::clone(&cluster),
             &config.kafka,
             Arc::clone(&host),
+            activity,
             shutdown.clone(),
         );
-        let admin = Admin::new(views.clone(), Arc::clone(&cluster), &config.kafka);
+        let admin = Admin::new(views.clone(), Arc::clone(&cluster), &config.kafka, teller.clone());
         let health = tonic_health::server::HealthReporter::new();
         let report = grpc::report_health(health.clone(), readiness.clone(), shutdown.clone());
         spawn(&mut tasks, "health", endless(report));
-        let scheduler = Scheduler::new(Arc::new(placer), shutdown.clone());
+        let placer = Arc::new(placer);
+        let scheduler = Scheduler::new(Arc::clone(&placer), shutdown.clone());
         let routes = grpc::routes(scheduler, job_leasing, admin, &health)?;
         let serve = grpc::serve(listener, routes, shutdown.clone());
         spawn(&mut tasks, "grpc", async move {
@@ -131,8 +156,19 @@ impl Coordinator {
             grpc_address: grpc_address.to_string(),
             http_address: http_address.to_string(),
         };
+        door.open(web::Parts {
+            info: info.clone(),
+            config: &config,
+            views: views.clone(),
+            teller,
+            log: log.clone(),
+            host: Arc::clone(&host),
+            readiness: readiness.clone(),
+            placer,
+            shutdown: shutdown.clone(),
+        });
         let background =
-            Background { log, store, cluster, views, host, readiness: readiness.clone(), counters };
+            Background { log, store, cluster, views, host, readiness: readiness.clone(), counters, observed };
         background.spawn(info, &mut tasks, &shutdown);
 
         tracing::info!(grpc = %grpc_address, http = %http_address, name = config.name, "coordinator is up");
@@ -244,13 +280,14 @@ struct Background {
     host: Arc<dyn Host>,
     readiness: Readiness,
     counters: CoordinatorMetrics,
+    observed: Arc<Observed>,
 }
 
 impl Background {
     /// Registers this coordinator, campaigns for the lead, makes jobs while it leads,
     /// and watches over it all.
     fn spawn(self, info: CoordinatorInfo, tasks: &mut JoinSet<Ended>, shutdown: &CancellationToken) {
-        let Self { log, store, cluster, views, host, readiness, counters } = self;
+        let Self { log, store, cluster, views, host, readiness, counters, observed } = self;
         let ttl = Duration::from_millis(cluster.geometry.lease_ttl_ms.unsigned_abs());
         let (membership, leadership) = membership(Arc::clone(&store), info, ttl);
         spawn(tasks, "membership", endless(membership.run(shutdown.clone())));
@@ -261,7 +298,6 @@ impl Background {
         let topics = watch::topics(log.clone(), Arc::clone(&cluster), readiness.clone(), shutdown.clone());
         spawn(tasks, "watch on topics", endless(topics));
         spawn(tasks, "watch on the store", endless(watch::store(views.clone(), readiness, shutdown.clone())));
-        let observed = Arc::new(Observed::default());
         let report = watch::job_maker(Arc::clone(&observed), counters, shutdown.clone());
         spawn(tasks, "report on jobs", endless(report));
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use ksched_core::cluster::Cluster;
 
 use super::*;
+use crate::activity::Activity;
 use crate::{
     host::Still,
     store::{OpenDrain, memory::MemoryStore},
@@ -30,7 +31,8 @@ fn bench() -> Bench {
     let (views, refresher) = views(store.clone(), &cluster);
     tokio::spawn(refresher.run(shutdown.clone()));
     let host = Arc::new(Still { at_ms: 1_795_000_000_000 });
-    let leasing = Leasing::new(store.clone(), views, cluster, "k:9092", host, shutdown.clone());
+    let activity = Activity::new(tokio::sync::mpsc::channel(16).0);
+    let leasing = Leasing::new(store.clone(), views, cluster, "k:9092", host, activity, shutdown.clone());
     Bench { store, leasing, shutdown }
 }
 
@@ -60,7 +62,7 @@ impl Bench {
 
     async fn heartbeat(&self, w: &Caller) -> Result<v1::HeartbeatResponse, Status> {
         let request =
-            v1::HeartbeatRequest { lease: w.lease.clone(), worker_time: None, held: w.held.clone() };
+            v1::HeartbeatRequest { lease: w.lease.clone(), worker_time: None, held: w.held.clone(), ..Default::default() };
         self.leasing.heartbeat(Request::new(request)).await.map(Response::into_inner)
     }
 

@@ -118,6 +118,7 @@ impl Liar {
             lease: self.lease.clone(),
             worker_time: Some(worker_time),
             held: self.held.clone(),
+            ..HeartbeatRequest::default()
         };
         block_on(self.stub.heartbeat(request)).expect("a renewed lease");
     }

@@ -1,0 +1,112 @@
+//! A headless Chromium, spoken to by WebDriver: the few calls that a test of one page needs.
+//! <https://www.w3.org/TR/webdriver2/>
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+/// Debian's chromium-driver, and one session of it.
+pub(crate) struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+}
+
+impl Browser {
+    /// `None` where there is no chromium-driver.
+    pub(crate) fn start(width: u32, height: u32) -> Option<Self> {
+        let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
+        let mut driver = driver.ok()?;
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = lines.find_map(|line| {
+            let line = line.unwrap();
+            line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
+        });
+        let mut browser = Self { driver, port: port.expect("chromedriver tells no port"), session: String::new() };
+        let size = format!("--window-size={width},{height}");
+        let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", &size];
+        let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": { "args": arguments } } } });
+        let session = browser.call("POST", "/session", &wanted);
+        browser.session = session["sessionId"].as_str().expect("no session").to_owned();
+        Some(browser)
+    }
+
+    pub(crate) fn open(&self, url: &str) {
+        self.within("/url", &json!({ "url": url }));
+    }
+
+    /// The value of a script's `return`.
+    pub(crate) fn run(&self, script: &str) -> Value {
+        self.within("/execute/sync", &json!({ "script": script, "args": [] }))
+    }
+
+    /// What a script hands to the function that is its last argument.
+    pub(crate) fn run_async(&self, script: &str) -> Value {
+        self.within("/execute/async", &json!({ "script": script, "args": [] }))
+    }
+
+    /// Waits until a script returns true, and says how long that took.
+    pub(crate) fn until(&self, script: &str, limit: Duration) -> Duration {
+        let began_at = Instant::now();
+        while self.run(script) != json!(true) {
+            let page = || self.run("return document.body.innerText");
+            assert!(began_at.elapsed() < limit, "not within {limit:?}: {script}\n{:#}", page());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        began_at.elapsed()
+    }
+
+    fn within(&self, path: &str, body: &Value) -> Value {
+        self.call("POST", &format!("/session/{}{path}", self.session), body)
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let (body, port) = (body.to_string(), self.port);
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let length = body.len();
+        let head = "Content-Type: application/json\r\nConnection: close";
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = Vec::new();
+        // The driver may end the connection late; the answer's own length says where it ends.
+        let mut part = [0; 65_536];
+        loop {
+            if let Some(value) = whole(&answer) {
+                assert!(value["error"].is_null(), "{method} {path}: {value:#}");
+                return value;
+            }
+            let read = stream.read(&mut part).unwrap();
+            assert!(read > 0, "{method} {path}: cut off");
+            answer.extend_from_slice(&part[..read]);
+        }
+    }
+}
+
+fn whole(answer: &[u8]) -> Option<Value> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
+    })?;
+    (body.len() >= length).then(|| serde_json::from_str::<Value>(body).unwrap()["value"].clone())
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.call("DELETE", &format!("/session/{}", self.session), &json!({}));
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
