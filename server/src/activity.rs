@@ -128,7 +128,8 @@ impl Activity {
 impl Heard {
     fn activity(&self, worker_id: &str, now: Instant) -> v1::WorkerActivity {
         let latest = self.told.back();
-        let lanes = latest.into_iter().flat_map(|(at, lanes)| lanes.iter().map(|lane| self.lane(*at, lane)));
+        let lanes =
+            latest.into_iter().flat_map(|(at, lanes)| lanes.iter().map(move |lane| self.lane(*at, lane)));
         v1::WorkerActivity {
             worker_id: worker_id.to_owned(),
             silent_for: prost_types::Duration::try_from(now.duration_since(self.at)).ok(),

@@ -45,20 +45,16 @@ use serde::Deserialize;
 use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use self::{cache::Cache, glance::Onlooker, page::Notice};
+use self::{
+    cache::{Cache, Shown},
+    glance::Onlooker,
+    page::Notice,
+};
 use crate::{activity::Teller, config::Config, leasing::Views, scheduler::Placer, store::CoordinatorInfo};
 
 /// Nothing but our own files, no script or style in the page, no frame around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-const HEADERS: [(header::HeaderName, &str); 6] = [
-    (header::CONTENT_SECURITY_POLICY, POLICY),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::CACHE_CONTROL, "no-store"),
-    (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-];
 /// Pages that are kept up to date at once.
 const LIVE_PAGES: usize = 256;
 const TICK: Duration = Duration::from_secs(1);
@@ -146,7 +142,15 @@ pub(crate) fn router(door: &Door, readiness: &Readiness) -> Router {
 
 async fn guard(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    for (name, value) in HEADERS {
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in headers {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
@@ -222,7 +226,7 @@ async fn events(State(doorway): State<Doorway>) -> Result<Response, Starting> {
         return Ok((StatusCode::SERVICE_UNAVAILABLE, "too many live pages\n").into_response());
     };
     let shutdown = web.shutdown.clone();
-    let changes = stream::unfold((web, None), async |(web, before)| {
+    let changes = stream::unfold((web, None), |(web, before): (Arc<Web>, Option<Arc<Shown>>)| async move {
         if before.is_some() {
             sleep(TICK).await;
         }
@@ -289,7 +293,8 @@ fn is_from_our_page(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let same_site = text(header::HeaderName::from_static("sec-fetch-site"));
     let origin = text(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
-    same_site.is_none_or(|site| site == "same-origin") && origin.is_none_or(|host| text(header::HOST) == Some(host))
+    same_site.is_none_or(|site| site == "same-origin")
+        && origin.is_none_or(|host| text(header::HOST) == Some(host))
 }
 
 fn json(value: &impl serde::Serialize) -> Response {

@@ -110,12 +110,8 @@ impl Coordinator {
         );
 
         let (finished, to_log) = mpsc::channel(job_log::QUEUE);
-        let log_jobs = job_log::write(
-            job_log::topic(&cluster),
-            Arc::new(appender.clone()),
-            to_log,
-            shutdown.clone(),
-        );
+        let log_jobs =
+            job_log::write(job_log::topic(&cluster), Arc::new(appender.clone()), to_log, shutdown.clone());
         spawn(&mut tasks, "job log", endless(log_jobs));
         let observed = Arc::new(Observed::default());
         let activity = Activity::new(finished);

@@ -61,8 +61,12 @@ impl Bench {
     }
 
     async fn heartbeat(&self, w: &Caller) -> Result<v1::HeartbeatResponse, Status> {
-        let request =
-            v1::HeartbeatRequest { lease: w.lease.clone(), worker_time: None, held: w.held.clone(), ..Default::default() };
+        let request = v1::HeartbeatRequest {
+            lease: w.lease.clone(),
+            worker_time: None,
+            held: w.held.clone(),
+            ..Default::default()
+        };
         self.leasing.heartbeat(Request::new(request)).await.map(Response::into_inner)
     }
 

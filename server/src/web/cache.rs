@@ -109,7 +109,9 @@ impl Memory {
         let scheduled_per_s = self.note_scheduled(&told);
         let told: Vec<_> = told.into_iter().map(|(_, told)| told).collect();
         if !told.iter().any(|told| told.makes_jobs) {
-            unknown.push("no coordinator tells what is pending: none makes jobs, or it does not answer".to_owned());
+            unknown.push(
+                "no coordinator tells what is pending: none makes jobs, or it does not answer".to_owned(),
+            );
         }
         let now_ms = web.host.wall_ms();
         let sources =

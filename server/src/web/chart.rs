@@ -71,7 +71,10 @@ mod tests {
     fn bars_are_as_high_as_their_share_of_the_highest() {
         let slots = [0, 10, 5].map(|records| Slot { starts_at_ms: 0, records }).to_vec();
         let bars = bars(&Level { level: 1, slot_width_ms: 1, slots, overdue: 0 });
-        assert_eq!(bars.iter().map(|bar| (&*bar.y, &*bar.height)).collect::<Vec<_>>(), [("0.0", "100.0"), ("50.0", "50.0")]);
+        assert_eq!(
+            bars.iter().map(|bar| (&*bar.y, &*bar.height)).collect::<Vec<_>>(),
+            [("0.0", "100.0"), ("50.0", "50.0")]
+        );
         assert_eq!(bars[0].x, "176.0");
     }
 

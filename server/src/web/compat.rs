@@ -162,7 +162,8 @@ fn field(text: &str) -> String {
 }
 
 fn time(ms: i64) -> String {
-    Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
+    Timestamp::from_millisecond(ms)
+        .map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 #[cfg(test)]
@@ -263,7 +264,10 @@ mod tests {
         assert_eq!(told["sm_topic"], "SCHEDULED_MESSAGES");
         assert_eq!(told["sm_topic_partitions"], 16);
         assert_eq!(told["bucket_list"][0], "ksched.wheel.1");
-        assert_eq!(told["bucket_object_list"][0], json!({"name": "ksched.wheel.1", "lower": 10, "upper": 320}));
+        assert_eq!(
+            told["bucket_object_list"][0],
+            json!({"name": "ksched.wheel.1", "lower": 10, "upper": 320})
+        );
         assert_eq!(told["sm_miniumum_delay"], 10);
         assert_eq!(told["ksched"]["lease-ttl"], "5s");
     }

@@ -34,28 +34,33 @@ pub(super) struct Glance {
 /// Looks, and remembers what need not be read again.
 pub(super) struct Onlooker<L: Log> {
     log: L,
-    intake: Vec<TopicPartition>,
+    intake: Topic,
     dead_letters: Tail,
     job_log: Tail,
     reader: Option<L::Reader>,
     seen: Glance,
 }
 
-/// The partitions of a topic of which the end is shown, and their ends as last read.
-struct Tail {
+/// A topic and, once it was asked for them, its partitions.
+struct Topic {
+    name: Arc<str>,
     partitions: Vec<TopicPartition>,
+}
+
+/// A topic of which the end is shown, and its ends as last read.
+struct Tail {
+    topic: Topic,
     read_to: Vec<i64>,
 }
 
 impl<L: Log> Onlooker<L> {
     pub(super) fn new(log: L, cluster: &Cluster) -> Self {
-        let dead_letters = Arc::from(cluster.dead_letter_topic.as_str());
+        let tail = |name| Tail { topic: Topic::new(name), read_to: Vec::new() };
         Self {
             log,
-            intake: partitions(&cluster.intake_topic.as_str().into(), cluster.intake_partitions),
-            // As many as ksched makes; an operator's topic may have more, of which these are shown.
-            dead_letters: Tail { partitions: partitions(&dead_letters, 4), read_to: Vec::new() },
-            job_log: Tail { partitions: partitions(&job_log::topic(cluster), 1), read_to: Vec::new() },
+            intake: Topic::new(cluster.intake_topic.as_str().into()),
+            dead_letters: tail(cluster.dead_letter_topic.as_str().into()),
+            job_log: tail(job_log::topic(cluster)),
             reader: None,
             seen: Glance::default(),
         }
@@ -71,9 +76,11 @@ impl<L: Log> Onlooker<L> {
     }
 
     fn try_look(&mut self) -> Result<(), Error> {
-        let ends = self.log.offsets(&self.intake, Offset::StableEnd)?;
-        let committed = self.log.committed_before_pending(&self.intake)?;
-        let behind = ends.iter().zip(&committed).map(|(end, at)| end - at.as_ref().map_or(*end, |p| p.offset));
+        let intake = self.intake.partitions(&self.log)?;
+        let ends = self.log.offsets(intake, Offset::StableEnd)?;
+        let committed = self.log.committed_before_pending(intake)?;
+        let behind =
+            ends.iter().zip(&committed).map(|(end, at)| end - at.as_ref().map_or(*end, |p| p.offset));
         self.seen.intake_lag = Some(behind.map(|lag| lag.max(0)).sum());
 
         let (starts, ends) = self.dead_letters.bounds(&self.log)?;
@@ -89,9 +96,25 @@ impl<L: Log> Onlooker<L> {
     }
 }
 
+impl Topic {
+    fn new(name: Arc<str>) -> Self {
+        Self { name, partitions: Vec::new() }
+    }
+
+    fn partitions(&mut self, log: &impl Log) -> Result<&[TopicPartition], Error> {
+        if self.partitions.is_empty() {
+            let info = log.topic(&self.name)?.ok_or_else(|| Error::Unknown(self.name.to_string()))?;
+            let partition = |partition| TopicPartition { topic: Arc::clone(&self.name), partition };
+            self.partitions = (0..info.partitions).map(partition).collect();
+        }
+        Ok(&self.partitions)
+    }
+}
+
 impl Tail {
-    fn bounds(&self, log: &impl Log) -> Result<(Vec<i64>, Vec<i64>), Error> {
-        Ok((log.offsets(&self.partitions, Offset::Start)?, log.offsets(&self.partitions, Offset::StableEnd)?))
+    fn bounds(&mut self, log: &impl Log) -> Result<(Vec<i64>, Vec<i64>), Error> {
+        let partitions = self.topic.partitions(log)?;
+        Ok((log.offsets(partitions, Offset::Start)?, log.offsets(partitions, Offset::StableEnd)?))
     }
 
     /// The newest records first, if there are any that were not read before.
@@ -110,7 +133,7 @@ impl Tail {
             None => reader.insert(log.reader(FETCH_BYTES)?),
         };
         let from = ends.iter().zip(starts).map(|(end, start)| (end - LOOK_BACK).max(*start));
-        let from: Vec<_> = self.partitions.iter().cloned().zip(from).collect();
+        let from: Vec<_> = self.topic.partitions.iter().cloned().zip(from).collect();
         reader.assign(&from)?;
         let (mut records, until) = (Vec::new(), Instant::now() + READ_FOR);
         let mut complete = false;
@@ -120,7 +143,7 @@ impl Tail {
                 Err(Error::Unreadable(record)) => records.push(*record),
                 Ok(None) => {
                     complete = true;
-                    for (partition, end) in self.partitions.iter().zip(&ends) {
+                    for (partition, end) in self.topic.partitions.iter().zip(&ends) {
                         complete &= reader.position(partition)? >= *end;
                     }
                 }
@@ -135,10 +158,6 @@ impl Tail {
         records.truncate(SHOWN);
         Ok(Some(records))
     }
-}
-
-fn partitions(topic: &Arc<str>, count: i32) -> Vec<TopicPartition> {
-    (0..count).map(|partition| TopicPartition { topic: Arc::clone(topic), partition }).collect()
 }
 
 fn dead_letter(record: &Record) -> DeadLetter {

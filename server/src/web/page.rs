@@ -145,7 +145,10 @@ pub(super) fn render(status: &Status) -> Rendered {
         ("state", html(&state(status))),
         ("tiles", html(&tiles(status))),
         ("lines", html(&lines(status))),
-        ("pending", html(&BarCharts { charts: status.pending.iter().map(|l| bars(l, status.at_ms)).collect() })),
+        (
+            "pending",
+            html(&BarCharts { charts: status.pending.iter().map(|l| bars(l, status.at_ms)).collect() }),
+        ),
         ("lanes", html(&lanes(status))),
         ("workers", html(&workers(status))),
         ("jobs", html(&jobs(status))),
@@ -283,9 +286,15 @@ fn bars(level: &Level, now_ms: i64) -> BarChart {
     let stamp = |at_ms: i64| if reach_ms > 86_400_000 { date(at_ms) } else { clock(at_ms) };
     let summary = match total {
         0 => "nothing pending".to_owned(),
-        _ => format!("{} pending; most, {}, in the slot from {}", count(total), count(peak.records), stamp(peak.starts_at_ms)),
+        _ => format!(
+            "{} pending; most, {}, in the slot from {}",
+            count(total),
+            count(peak.records),
+            stamp(peak.starts_at_ms)
+        ),
     };
-    let overdue = if level.overdue > 0 { format!(", {} behind", count(level.overdue)) } else { String::new() };
+    let overdue =
+        if level.overdue > 0 { format!(", {} behind", count(level.overdue)) } else { String::new() };
     let bars = chart::bars(level).into_iter().map(|bar| {
         let title = format!("{} from {}", count(bar.records), stamp(bar.starts_at_ms));
         (bar, title)
@@ -351,7 +360,17 @@ fn workers(status: &Status) -> Table {
     });
     Table {
         caption: "Workers",
-        head: &["Worker", "State", "Lanes", "Intakes", "Drains", "In memory", "Delivered /s", "Late p50 / p99, ms", "Registered"],
+        head: &[
+            "Worker",
+            "State",
+            "Lanes",
+            "Intakes",
+            "Drains",
+            "In memory",
+            "Delivered /s",
+            "Late p50 / p99, ms",
+            "Registered",
+        ],
         rows: rows.collect(),
         empty: "No worker is registered.",
         more: String::new(),
@@ -365,7 +384,11 @@ fn jobs(status: &Status) -> Table {
     let left = jobs.len().saturating_sub(ROWS);
     let rows = jobs.iter().take(ROWS).map(|job| {
         let free = job.worker_id.is_empty();
-        let holder = if free { "nobody yet" } else if job.worker.is_empty() { &job.worker_id } else { &job.worker };
+        let holder = match (free, job.worker.is_empty()) {
+            (true, _) => "nobody yet",
+            (false, true) => job.worker_id.as_str(),
+            (false, false) => job.worker.as_str(),
+        };
         vec![
             plain(job.name.clone()),
             toned(holder.to_owned(), if free { "warn" } else { "" }),
@@ -508,7 +531,8 @@ fn clock(ms: i64) -> String {
 }
 
 fn date(ms: i64) -> String {
-    Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.strftime("%b %-d %H:%M").to_string())
+    Timestamp::from_millisecond(ms)
+        .map_or_else(|_| String::new(), |at| at.strftime("%b %-d %H:%M").to_string())
 }
 
 #[cfg(test)]

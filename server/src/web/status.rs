@@ -204,12 +204,18 @@ impl Status {
             self.alarm(told.hanging_transactions, "held up by an open transaction for 30 s or more");
             self.alarm(told.missing_positions, "without a committed position");
         }
-        let pending = leader.map_or(&[][..], |told| &told.pending);
+        let pending = leader.map_or(&[][..], |told| &told.pending[..]);
         self.totals.pending = pending.iter().map(|pending| pending.records).sum();
         self.pending = (1..=geometry.levels)
             .map(|level| {
                 let of_level = pending.iter().filter(|pending| pending.level == level);
-                Level::of(level, geometry.slot_width_ms(level), slots_ahead(geometry.ratio), self.at_ms, of_level)
+                Level::of(
+                    level,
+                    geometry.slot_width_ms(level),
+                    slots_ahead(geometry.ratio),
+                    self.at_ms,
+                    of_level,
+                )
             })
             .collect();
         let active = lanes(sources.told);
@@ -276,9 +282,10 @@ impl Status {
             let held_by = |job: &&Job| job.worker_id == *id;
             let count = |kind| self.jobs.iter().filter(held_by).filter(|job| job.kind == kind).count();
             let claims = snapshot.claims.iter().filter(|(_, claim)| claim.worker_id == *id);
-            let lanes: Vec<u16> =
-                claims.filter_map(|(job, _)| if let JobName::Lane(n) = job { Some(*n) } else { None }).collect();
-            let active = heard.map_or(&[][..], |heard| &heard.lanes);
+            let lanes: Vec<u16> = claims
+                .filter_map(|(job, _)| if let JobName::Lane(n) = job { Some(*n) } else { None })
+                .collect();
+            let active = heard.map_or(&[][..], |heard| &heard.lanes[..]);
             self.workers.push(Worker {
                 id: id.clone(),
                 name: info.name.clone(),
@@ -305,7 +312,8 @@ impl Status {
 
     fn alarm(&mut self, partitions: u32, what: &str) {
         if partitions > 0 {
-            self.alarms.push(format!("{partitions} partition{} {what}", if partitions == 1 { "" } else { "s" }));
+            self.alarms
+                .push(format!("{partitions} partition{} {what}", if partitions == 1 { "" } else { "s" }));
         }
     }
 }
@@ -426,7 +434,11 @@ mod tests {
         (counts[3], counts[4]) = (98, 2);
         let told = quantiles(&counts).unwrap();
         assert!((5.0..=10.0).contains(&told.p50) && (10.0..=25.0).contains(&told.p99), "{told:?}");
-        let hours_late = { let mut counts = [0; 18]; counts[17] = 1; counts };
+        let hours_late = {
+            let mut counts = [0; 18];
+            counts[17] = 1;
+            counts
+        };
         assert_eq!(quantiles(&hours_late).map(|q| q.p99), Some(3_600_000.0));
     }
 

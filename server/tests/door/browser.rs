@@ -2,9 +2,9 @@
 //! <https://www.w3.org/TR/webdriver2/>
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Lines, Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 /// Debian's chromium-driver, and one session of it.
 pub(crate) struct Browser {
     driver: Child,
+    /// Open for as long as it may write.
+    _output: Lines<BufReader<ChildStdout>>,
     port: u16,
     session: String,
 }
@@ -27,10 +29,12 @@ impl Browser {
             let line = line.unwrap();
             line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
         });
-        let mut browser = Self { driver, port: port.expect("chromedriver tells no port"), session: String::new() };
+        let port = port.expect("chromedriver tells no port");
+        let mut browser = Self { driver, _output: lines, port, session: String::new() };
         let size = format!("--window-size={width},{height}");
         let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", &size];
-        let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": { "args": arguments } } } });
+        let wanted =
+            json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": { "args": arguments } } } });
         let session = browser.call("POST", "/session", &wanted);
         browser.session = session["sessionId"].as_str().expect("no session").to_owned();
         Some(browser)

@@ -11,8 +11,8 @@
 mod abuse;
 mod answers;
 mod appended;
-mod descriptors;
 mod browser;
+mod descriptors;
 mod harness;
 mod hostile;
 mod page;

@@ -123,9 +123,14 @@ async fn every_answer_of_the_page_is_guarded() {
         ("/api/job_log", "text/plain"),
     ] {
         let (head, body) = fetch(at.http, path).await;
-        assert!(head.starts_with("http/1.1 200") && head.contains(&format!("content-type: {kind}")), "{head}");
+        assert!(
+            head.starts_with("http/1.1 200") && head.contains(&format!("content-type: {kind}")),
+            "{head}"
+        );
         assert!(head.contains("content-security-policy: default-src 'none'; script-src 'self'; "), "{head}");
-        for line in ["x-content-type-options: nosniff", "x-frame-options: deny", "referrer-policy: no-referrer"] {
+        for line in
+            ["x-content-type-options: nosniff", "x-frame-options: deny", "referrer-policy: no-referrer"]
+        {
             assert!(head.contains(line), "{line} is missing in\n{head}");
         }
         if path == "/" {
@@ -146,7 +151,10 @@ async fn the_earlier_systems_paths_answer_in_its_shapes() {
     let puppet = Puppet::start(&at, "puppet").await;
     sleep(Duration::from_millis(1_500)).await;
     let config = fetch_json(at.http, "/config").await;
-    assert_eq!((&config["sm_topic"], &config["sm_topic_partitions"]), (&"SCHEDULED_MESSAGES".into(), &1.into()));
+    assert_eq!(
+        (&config["sm_topic"], &config["sm_topic_partitions"]),
+        (&"SCHEDULED_MESSAGES".into(), &1.into())
+    );
     let jobs = fetch_json(at.http, "/api/jq").await;
     // Two lanes and an intake partition, all held.
     assert_eq!(jobs["job_queue"].as_array().map(Vec::len), Some(3), "{jobs:#}");
@@ -173,7 +181,9 @@ async fn the_form_is_off_unless_it_is_turned_on() {
     assert!(post(at.http, form, &own).await.0.starts_with("http/1.1 404"));
     at.stop().await.unwrap();
 
-    let at = start_with(Config { web_form: true, ..config(&broker()) }, Arc::new(MemoryStore::new())).await.unwrap();
+    let at = start_with(Config { web_form: true, ..config(&broker()) }, Arc::new(MemoryStore::new()))
+        .await
+        .unwrap();
     let own = format!("http://{}", at.http);
     assert!(fetch(at.http, "/").await.1.contains("<form"));
     assert!(post(at.http, form, "http://evil.example").await.0.starts_with("http/1.1 403"));
@@ -212,15 +222,19 @@ async fn a_browser_shows_it_live_and_axe_finds_no_serious_fault() {
         eprintln!("SKIPPED: there is no chromedriver (apt-get install chromium chromium-driver)");
         return;
     };
-    let at = start_with(Config { web_form: true, ..config(&broker()) }, Arc::new(MemoryStore::new())).await.unwrap();
+    let at = start_with(Config { web_form: true, ..config(&broker()) }, Arc::new(MemoryStore::new()))
+        .await
+        .unwrap();
     let puppet = Puppet::start(&at, "puppet").await;
     at.scheduler().schedule(request("k")).await.unwrap();
     let url = format!("http://{}/", at.http);
     let browser = spawn_blocking(move || {
         browser.open(&url);
-        let has = |text: &str| format!("return document.getElementById('workers').innerText.includes('{text}')");
+        let has =
+            |text: &str| format!("return document.getElementById('workers').innerText.includes('{text}')");
         browser.until(&has("up"), Duration::from_secs(10));
-        browser.until("return document.getElementById('live').textContent === 'live'", Duration::from_secs(10));
+        browser
+            .until("return document.getElementById('live').textContent === 'live'", Duration::from_secs(10));
         let pending = "return document.querySelectorAll('#pending rect').length > 0";
         browser.until(pending, Duration::from_secs(10));
         let rate = "return !/Delivered\\s+0/.test(document.getElementById('tiles').innerText)";
@@ -235,7 +249,10 @@ async fn a_browser_shows_it_live_and_axe_finds_no_serious_fault() {
         let dead = "const text = document.getElementById('workers').innerText; \
                     return text.includes('silent') || text.includes('gone')";
         browser.until(dead, Duration::from_secs(6));
-        browser.until("return document.getElementById('workers').innerText.includes('gone')", Duration::from_secs(6));
+        browser.until(
+            "return document.getElementById('workers').innerText.includes('gone')",
+            Duration::from_secs(6),
+        );
         faults(&browser);
         // Nothing is wider than the page but what scrolls by itself.
         let fits = "return document.documentElement.scrollWidth <= window.innerWidth";
