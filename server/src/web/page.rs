@@ -40,7 +40,6 @@ struct Page<'a> {
 struct State {
     tone: &'static str,
     word: &'static str,
-    at: String,
     alarms: Vec<String>,
     unknown: Vec<String>,
 }
@@ -142,6 +141,7 @@ pub(super) fn changes(before: Option<&Shown>, now: &Shown) -> Vec<String> {
 /// All parts that change.
 pub(super) fn render(status: &Status) -> Rendered {
     let sections = vec![
+        ("clock", format!("{} UTC", clock(status.at_ms))),
         ("state", html(&state(status))),
         ("tiles", html(&tiles(status))),
         ("lines", html(&lines(status))),
@@ -167,7 +167,7 @@ fn html(template: &impl Template) -> String {
 fn state(status: &Status) -> State {
     let silent = status.workers.iter().filter(|worker| worker.state != WorkerState::Up);
     let mut alarms = status.alarms.clone();
-    alarms.extend(silent.map(|worker| format!("worker {} is {}", worker.name, state_of(worker))));
+    alarms.extend(silent.map(|worker| format!("worker {} is {}", worker.name, word_of(worker.state))));
     let homeless = status.lanes.iter().filter(|lane| lane.worker.is_empty()).count();
     if homeless > 0 && !status.jobs.is_empty() {
         alarms.push(format!("{} without a worker", plural(homeless, "lane")));
@@ -177,7 +177,7 @@ fn state(status: &Status) -> State {
         (true, false) => ("warn", "look here"),
         (false, _) => ("bad", "not ready"),
     };
-    State { tone, word, at: clock(status.at_ms), alarms, unknown: status.unknown.clone() }
+    State { tone, word, alarms, unknown: status.unknown.clone() }
 }
 
 fn tiles(status: &Status) -> Tiles {
@@ -457,6 +457,15 @@ fn coordinators(status: &Status) -> Table {
         rows: rows.collect(),
         empty: "None is known.",
         more: String::new(),
+    }
+}
+
+/// What a screen reader is to read out: no seconds, or it would do so each second.
+fn word_of(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Up => "up",
+        WorkerState::Silent => "silent",
+        WorkerState::Gone => "gone",
     }
 }
 
