@@ -172,6 +172,7 @@ impl Door<'_> {
             not_before_ms: None,
             identity,
             stamps: false,
+            trace: None,
         };
         Ok(Accepted { content: request.content, envelope, lane })
     }
