@@ -7,8 +7,9 @@ use crate::{
     run::{Load, Run},
 };
 
-/// Far above what is usual; a machine that runs other things must not fail it.
-const P99_BOUND_MS: f64 = 2_000.0;
+/// Far above what is usual (tens of ms), for a machine that runs other things or is slow: 2.3 s was met in the first
+/// seconds of a broker's life on one that took twice as long for everything.
+const P99_BOUND_MS: f64 = 8_000.0;
 /// Order is promised for what was in the lane a second before it was due.
 const ORDER_MS: f64 = 1_000.0;
 
