@@ -211,10 +211,15 @@ async fn run_noted<L: Log>(
         return Err(Error::Settings("a run with a ledger is read while it lasts".to_owned()));
     }
     let shape = options.shape.clone();
-    let plan = Arc::new(blocking(move || Ok(Plan::new(shape))).await?);
+    let planned = blocking(move || {
+        let plan = Plan::new(shape);
+        let last_due_ms = plan.last_due_ms(|_| 0);
+        Ok((Arc::new(plan), Duration::from_millis(u64::try_from(last_due_ms).unwrap_or(0))))
+    });
+    let (plan, last_due_in) = planned.await?;
     let ledger = Arc::new(Ledger::new(plan.len(), notes.clone()));
     // The reader is in place before the start is chosen.
-    let live = Arc::new(Live::new(Arc::clone(&plan), notes.clone()));
+    let live = Arc::new(Live::new(Arc::clone(&plan), last_due_in, notes.clone()));
     let since = past.as_ref().map_or(Since::End, |past| Since::Offsets(past.offsets.clone().into()));
     if let Some(past) = &past {
         ledger.remembers(past.may_have_sent, &past.settled);
@@ -259,14 +264,13 @@ async fn run_noted<L: Log>(
         }
     };
     let (planned, due_from) = (plan.clone(), starts.clone());
-    let last_due_ms =
-        blocking(move || Ok((0..planned.len()).map(|n| planned.due_ms(n, due_from.of(n))).max())).await?;
+    let last_due_ms = blocking(move || Ok(planned.last_due_ms(|number| due_from.of(number)))).await?;
     if options.reading == Reading::After {
-        wait_for_rest(&log, &options, last_due_ms.unwrap_or(0)).await?;
+        wait_for_rest(&log, &options, last_due_ms).await?;
         let since = Since::Offsets(ends.into());
         reader = Some(start_reader(log, &options.topic, since, Arc::clone(&live)).await?);
     }
-    let give_up_ms = last_due_ms.unwrap_or(0).max(clock::now_ms()) + options.grace.as_millis() as i64;
+    let give_up_ms = last_due_ms.max(clock::now_ms()) + options.grace.as_millis() as i64;
     if let Some(reader) = &reader {
         while clock::now_ms() < give_up_ms && !reader.is_finished() && !live.has_all(&ledger) {
             tick.tick().await;

@@ -149,8 +149,12 @@ impl Librdkafka {
     fn max_message_bytes(&self, topic: &str) -> Result<usize, Error> {
         let asked = [ResourceSpecifier::Topic(topic)];
         let answer = self.administer(|admin| admin.describe_configs(&asked, &Admin::options()))?;
-        // Without entries if they may not be read (topics.rs, `topic_settings`).
-        let described = answer.into_iter().flatten().next();
+        let described = match answer.into_iter().next() {
+            Some(Err(code)) => return Err(failure::by_code(code, &format!("{topic}: {code}"))),
+            // Without entries if they may not be read (topics.rs, `topic_settings`).
+            Some(Ok(described)) => Some(described),
+            None => None,
+        };
         let entry =
             described.as_ref().and_then(|described| described.get("max.message.bytes")?.value.as_deref());
         Ok(entry.and_then(|value| value.parse().ok()).unwrap_or_else(|| {

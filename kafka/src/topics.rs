@@ -295,38 +295,38 @@ fn first_positions(log: &Librdkafka, spec: &Spec, first: First) -> Result<(), lo
 /// Settings of those that exist; without entries where they may not be read.
 ///
 /// Trap: `AdminClient::describe_configs` of rdkafka 0.39 never looks at the error of a single resource, and answers
-/// with no entries: forbidden, or a topic just made that the asked broker does not know yet. The latter passes.
+/// with no entries: forbidden, or a topic just made that the asked broker does not know yet. The latter passes, so
+/// it is waited for; not for the intake topic, whose settings are advice and need not be told.
 fn topic_settings(
     log: &Librdkafka,
     specs: &[Spec],
     existing: &Existing,
 ) -> Result<HashMap<String, ConfigResource>, log::Error> {
-    let names: Vec<&str> = specs
-        .iter()
-        .map(|spec| spec.name.as_str())
-        .filter(|name| existing.topics.contains_key(*name))
-        .collect();
+    let specs: Vec<&Spec> = specs.iter().filter(|spec| existing.topics.contains_key(&spec.name)).collect();
     // librdkafka refuses to ask for nothing.
-    if names.is_empty() {
+    if specs.is_empty() {
         return Ok(HashMap::new());
     }
-    let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let asked: Vec<_> = specs.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
     let describe = || log.administer(|admin| admin.describe_configs(&asked, &Admin::options()));
     let mut answers = describe()?;
     for _ in 0..HIDDEN_LOOKS {
-        if answers.iter().flatten().all(|settings| !settings.entries.is_empty()) {
+        let is_hidden = |(spec, answer): (&&Spec, &Result<ConfigResource, Code>)| {
+            spec.kind != Kind::Intake && answer.as_ref().is_ok_and(|settings| settings.entries.is_empty())
+        };
+        if !specs.iter().zip(&answers).any(is_hidden) {
             break;
         }
         thread::sleep(HIDDEN_PAUSE);
         answers = describe()?;
     }
     // Answers come in the order of the questions.
-    names
+    specs
         .into_iter()
         .zip(answers)
-        .map(|(name, answer)| match answer {
-            Ok(settings) => Ok((name.to_owned(), settings)),
-            Err(code) => Err(crate::librdkafka::error_of(code, name)),
+        .map(|(spec, answer)| match answer {
+            Ok(settings) => Ok((spec.name.clone(), settings)),
+            Err(code) => Err(crate::librdkafka::error_of(code, &spec.name)),
         })
         .collect()
 }

@@ -189,7 +189,9 @@ impl Kafka {
         let layout = Layout::choose(&dir, options)?;
         let cluster_id = cluster_id(&dir)?;
         write(&dir.join("kafka-log4j2.properties"), LOG4J2)?;
-        write(&dir.join("kafka-metrics.yml"), metrics::RULES)?;
+        if options.metrics {
+            write(&dir.join("kafka-metrics.yml"), metrics::RULES)?;
+        }
 
         let formatted = [1, 2, 3].into_iter().filter(|id| is_formatted(&home(&dir, *id))).count();
         if formatted != 0 && formatted != usize::from(options.brokers) {

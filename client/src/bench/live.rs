@@ -111,9 +111,8 @@ struct Begun {
 }
 
 impl Live {
-    /// What is read is also told to `notes`.
-    pub(super) fn new(plan: Arc<Plan>, notes: Option<Notes>) -> Self {
-        let last_due_ms = (0..plan.len()).map(|number| plan.due_ms(number, 0)).max().unwrap_or(0);
+    /// What is read is also told to `notes`. The last message is due so long after the start.
+    pub(super) fn new(plan: Arc<Plan>, last_due_in: Duration, notes: Option<Notes>) -> Self {
         Self {
             delivered: (0..plan.len()).map(|_| AtomicBool::new(false)).collect(),
             plan,
@@ -122,7 +121,7 @@ impl Live {
             distinct: AtomicU64::new(0),
             seen: Mutex::default(),
             recent: Mutex::new(Recent::new(Instant::now())),
-            last_due_in: Duration::from_millis(u64::try_from(last_due_ms).unwrap_or(0)),
+            last_due_in,
         }
     }
 

@@ -143,6 +143,11 @@ impl Plan {
         start_ms.saturating_add(sent_ms).saturating_add(self.entry(number).delay_ms)
     }
 
+    /// When the last message is due, each being counted from what `start_ms_of` says; 0 without messages. Looks at all.
+    pub fn last_due_ms(&self, start_ms_of: impl Fn(u64) -> i64) -> i64 {
+        (0..self.len()).map(|number| self.due_ms(number, start_ms_of(number))).max().unwrap_or(0)
+    }
+
     /// The key's number; `None` for a null key.
     pub fn key(&self, number: u64) -> Option<u32> {
         (self.shape.keys > 0).then(|| self.entry(number).key)

@@ -279,8 +279,8 @@ async fn a_run_that_was_continued_is_judged_by_its_ledger() {
     std::fs::create_dir_all(&dir).expect("a folder");
     let file = dir.join("ledger.db");
     let mut options = options(Door::Unary);
-    // Long enough to be interrupted.
-    options.shape.count = 2_000;
+    // More than is asked for ahead, two seconds' worth: all of that counts as perhaps sent.
+    options.shape.count = 4_000;
     let log = StubLog::default();
     let into = log.clone();
     let server = Stub::new(move |_, request| {
@@ -308,6 +308,7 @@ async fn a_run_that_was_continued_is_judged_by_its_ledger() {
     let (shape, topic, past) = bench::read_ledger(&file).expect("the ledger");
     let bounds = Bounds { clock_ms: 0, late_ms: None };
     let check = Check { shape, topic, run: None, from: Since::Start, bounds, past: Some(past) };
+    let blind = Check { past: None, ..check.clone() };
     let recheck = |check: Check| {
         let log = Arc::new(log.clone());
         tokio::task::spawn_blocking(move || bench::recheck(&check, log))
@@ -317,5 +318,9 @@ async fn a_run_that_was_continued_is_judged_by_its_ledger() {
     let (v, before) = (again.verification(), report.verification());
     assert_eq!((v.acknowledged, v.unknown), (before.acknowledged, before.unknown));
     assert_eq!((v.delivered, v.lost), (before.delivered, 0));
+    assert!(v.acknowledged >= 2_000, "it went on: {v:?}");
+    let blind = recheck(blind).await.expect("runs").map(|report| report.problems);
+    let says_why = |error: &bench::Error| error.to_string().contains("--ledger");
+    assert!(blind.as_ref().is_err_and(says_why), "it would judge wrongly: {blind:?}");
     std::fs::remove_dir_all(&dir).expect("removed");
 }

@@ -21,6 +21,11 @@ use crate::targets::{Targets, Verdict};
 /// Inlet and offset of a record that the broker refuses, and why.
 pub(super) type Rejected = (Inlet, i64, RefusalReason);
 
+/// Whether it is this entry that the broker refuses.
+pub(super) fn is_about(rejected: &Rejected, entry: &Entry<Held>) -> bool {
+    (rejected.0, rejected.1) == (entry.inlet, entry.offset)
+}
+
 /// The message of an entry whose record goes to a user's target: one that is put off, or dead,
 /// or a marker, goes to a topic of ours, and says nothing about a target.
 pub(super) fn fired(entry: &Entry<Held>) -> Option<&Message> {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    caution::{Caution, Rejected, fired},
+    caution::{Caution, Rejected, fired, is_about},
     committer::Committer,
     held::{Body, Held},
 };
@@ -122,9 +122,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
 
     /// Does what the batch says: all of it or nothing, if exactly once.
     pub(super) fn fire(&mut self, batch: Batch<Held>, now: i64, caution: &mut Caution) -> Result<(), Ended> {
-        let is_there = |(inlet, offset, _): &mut Rejected| {
-            batch.entries.iter().any(|e| (e.inlet, e.offset) == (*inlet, *offset))
-        };
+        let is_there = |rejected: &mut Rejected| batch.entries.iter().any(|entry| is_about(rejected, entry));
         let (rejected, began_at) = (caution.rejected.take_if(is_there), Instant::now());
         match self.try_fire(&batch, rejected.as_ref(), caution.count == 1, now) {
             Ok(()) => {
@@ -151,8 +149,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         self.elsewhere.clear();
         self.begin()?;
         for (tag, entry) in batch.entries.iter().enumerate() {
-            let rejected =
-                rejected.filter(|(inlet, offset, _)| (*inlet, *offset) == (entry.inlet, entry.offset));
+            let rejected = rejected.filter(|rejected| is_about(rejected, entry));
             let Some(onward) = self.onward(entry, rejected.map(|(_, _, reason)| reason), now)? else {
                 continue;
             };
@@ -371,8 +368,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     fn observe(&self, entries: &[Entry<Held>], rejected: Option<&Rejected>) {
         let (metrics, now) = (&self.node.metrics, self.node.clock.wall_ms());
         let is_refused = |tag: usize, entry: &Entry<Held>| {
-            rejected.is_some_and(|(inlet, offset, _)| (*inlet, *offset) == (entry.inlet, entry.offset))
-                || self.elsewhere.contains(&tag)
+            rejected.is_some_and(|rejected| is_about(rejected, entry)) || self.elsewhere.contains(&tag)
         };
         let taken = |(tag, entry)| if is_refused(tag, entry) { None } else { fired(entry) };
         let delivered = || entries.iter().enumerate().filter_map(taken);
