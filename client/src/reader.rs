@@ -194,11 +194,10 @@ struct Cursor {
 
 impl Cursor {
     fn new<L: Log>(log: &L, topic: &str, from: &Since, until: Until) -> Result<Self, Error> {
-        let info = log.topic(topic)?.ok_or_else(|| Error::Unknown(topic.to_owned()))?;
+        let count = log.partitions(topic)?.ok_or_else(|| Error::Unknown(topic.to_owned()))?;
         let topic: Arc<str> = topic.into();
-        let partitions: Vec<_> = (0..info.partitions)
-            .map(|partition| TopicPartition { topic: Arc::clone(&topic), partition })
-            .collect();
+        let partitions: Vec<_> =
+            (0..count).map(|partition| TopicPartition { topic: Arc::clone(&topic), partition }).collect();
         let starts = match from {
             Since::Start => log.offsets(&partitions, Offset::Start)?,
             Since::End => log.offsets(&partitions, Offset::StableEnd)?,

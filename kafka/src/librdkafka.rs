@@ -19,14 +19,15 @@ mod reader;
 mod renewed;
 mod transactional;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     Offset as RdOffset, TopicPartitionList,
-    admin::{AdminClient, ResourceSpecifier},
+    admin::{AdminClient, ConfigResourceResult, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaResult, RDKafkaErrorCode as Code},
+    metadata::MetadataTopic,
 };
 
 use self::{
@@ -40,8 +41,10 @@ use crate::log::{Error, Log, Offset, Position, TopicInfo, TopicPartition};
 
 /// For a question to a broker.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
-/// Kafka's own default, assumed where settings may not be read.
-const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
+/// So many topics are asked about one at a time: a list of all that there are may be long.
+const SINGLY: usize = 8;
+/// Topics whose settings are asked for in one request: some 3 KB of answer each.
+const DESCRIBED_AT_ONCE: usize = 500;
 
 /// A way to a Kafka cluster; cloning shares it.
 #[derive(Clone)]
@@ -146,21 +149,65 @@ impl Librdkafka {
         list::in_order(&found, partitions, |each| known(each.offset()))
     }
 
-    fn max_message_bytes(&self, topic: &str) -> Result<usize, Error> {
-        let asked = [ResourceSpecifier::Topic(topic)];
-        let answer = self.administer(|admin| admin.describe_configs(&asked, &Admin::options()))?;
-        let described = match answer.into_iter().next() {
-            Some(Err(code)) => return Err(failure::by_code(code, &format!("{topic}: {code}"))),
-            // Without entries if they may not be read (topics.rs, `topic_settings`).
-            Some(Ok(described)) => Some(described),
-            None => None,
+    /// Number of partitions of each; an inner `None` where Kafka does not tell.
+    fn partitions_of_many(&self, names: &[&str]) -> Result<Vec<Option<Option<i32>>>, Error> {
+        if names.len() <= SINGLY {
+            return names.iter().map(|name| Ok(told(name, self.partitions_of(name)?))).collect();
+        }
+        let there: HashMap<String, _> = self.ask(|asker| {
+            let metadata = asker.fetch_metadata(None, ASK_LIMIT)?;
+            Ok(metadata.topics().iter().map(|found| (found.name().to_owned(), count(found))).collect())
+        })?;
+        let omitted = names.iter().filter(|name| !there.contains_key(**name)).count();
+        let find = |name: &&str| match there.get(*name) {
+            Some(count) => Ok(told(name, *count)),
+            // Asked by name Kafka says whether a topic is not there or only not to be seen.
+            None if omitted <= SINGLY => Ok(told(name, self.partitions_of(name)?)),
+            None => Ok(None),
         };
-        let entry =
-            described.as_ref().and_then(|described| described.get("max.message.bytes")?.value.as_deref());
-        Ok(entry.and_then(|value| value.parse().ok()).unwrap_or_else(|| {
-            tracing::debug!(topic, "max.message.bytes may not be read; taken as Kafka's default");
-            DEFAULT_MAX_MESSAGE_BYTES
-        }))
+        names.iter().map(find).collect()
+    }
+
+    fn partitions_of(&self, name: &str) -> Result<Result<Option<i32>, Code>, Error> {
+        self.ask(|asker| {
+            let metadata = asker.fetch_metadata(Some(name), ASK_LIMIT)?;
+            Ok(metadata.topics().iter().find(|each| each.name() == name).map_or(Ok(None), count))
+        })
+    }
+
+    /// `max.message.bytes` of each; `None` where it may not be read, or not yet (topics.rs, `topic_settings`).
+    fn max_message_bytes(&self, names: &[&str]) -> Result<Vec<Option<usize>>, Error> {
+        let mut found = Vec::with_capacity(names.len());
+        for some in names.chunks(DESCRIBED_AT_ONCE) {
+            let asked: Vec<_> = some.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+            let answers = self.administer(|admin| admin.describe_configs(&asked, &Admin::options()))?;
+            let value = |answer: ConfigResourceResult| {
+                answer.ok()?.get("max.message.bytes")?.value.as_deref()?.parse().ok()
+            };
+            // In the order of the questions.
+            found.extend(answers.into_iter().map(value));
+        }
+        Ok(found)
+    }
+}
+
+/// Number of partitions; `None` if there is no such topic.
+fn count(found: &MetadataTopic) -> Result<Option<i32>, Code> {
+    match found.error().map(Code::from) {
+        None => Ok(Some(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX))),
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::InvalidTopic) => Ok(None),
+        Some(code) => Err(code),
+    }
+}
+
+/// An error about one topic is no error of the question.
+fn told(name: &str, count: Result<Option<i32>, Code>) -> Option<Option<i32>> {
+    match count {
+        Ok(count) => count.map(Some),
+        Err(code) => {
+            tracing::debug!(topic = name, %code, "kafka does not tell of the topic");
+            Some(None)
+        }
     }
 }
 
@@ -276,25 +323,16 @@ impl Log for Librdkafka {
         self.ask(|asker| asker.commit(&these, CommitMode::Sync))
     }
 
-    fn topic(&self, topic: &str) -> Result<Option<TopicInfo>, Error> {
-        let partitions = self.ask(|asker| {
-            let metadata = asker.fetch_metadata(Some(topic), ASK_LIMIT)?;
-            let found = metadata.topics().iter().find(|each| each.name() == topic);
-            Ok(match found.map(|found| (found.error().map(Code::from), found.partitions().len())) {
-                Some((None, count)) => Ok(count),
-                Some((Some(code), _)) => Err(code),
-                None => Err(Code::UnknownTopicOrPartition),
-            })
-        })?;
-        let partitions = match partitions {
-            Ok(count) => i32::try_from(count).unwrap_or(i32::MAX),
-            Err(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::InvalidTopic) => return Ok(None),
-            Err(code) => return Err(failure::by_code(code, &format!("{topic}: {code}"))),
-        };
-        match self.max_message_bytes(topic) {
-            Ok(max_message_bytes) => Ok(Some(TopicInfo { partitions, max_message_bytes })),
-            Err(Error::Unknown(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
+        self.partitions_of(topic)?.map_err(|code| failure::by_code(code, &format!("{topic}: {code}")))
+    }
+
+    fn topics(&self, names: &[&str]) -> Result<Vec<Option<TopicInfo>>, Error> {
+        let partitions = self.partitions_of_many(names)?;
+        let there = names.iter().zip(&partitions).filter(|(_, found)| found.is_some());
+        let there: Vec<&str> = there.map(|(name, _)| *name).collect();
+        let mut limits = self.max_message_bytes(&there)?.into_iter();
+        let mut info = |partitions| TopicInfo { partitions, max_message_bytes: limits.next().flatten() };
+        Ok(partitions.into_iter().map(|found| found.map(&mut info)).collect())
     }
 }

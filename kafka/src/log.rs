@@ -172,16 +172,21 @@ pub trait Log: Send + Sync + 'static {
     /// position 0 of new partitions and for at-least-once lanes.
     fn commit(&self, positions: &[(TopicPartition, Position)]) -> Result<(), Error>;
 
-    /// Number of partitions of a topic and its `max.message.bytes`; `None` where
-    /// there is no such topic. Does not create it.
-    fn topic(&self, topic: &str) -> Result<Option<TopicInfo>, Error>;
+    /// How many partitions a topic has; `None` where there is no such topic. Does not create it.
+    fn partitions(&self, topic: &str) -> Result<Option<i32>, Error>;
+
+    /// What targets are judged by, of each of these topics (none twice), in order, in few requests however
+    /// many; `None` where there is no such topic. Does not create it.
+    fn topics(&self, names: &[&str]) -> Result<Vec<Option<TopicInfo>>, Error>;
 }
 
-/// What is checked of a target before records go to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is checked of a target before records go to it; `None` where Kafka does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopicInfo {
-    pub partitions: i32,
-    pub max_message_bytes: usize,
+    /// How many.
+    pub partitions: Option<i32>,
+    /// `max.message.bytes`.
+    pub max_message_bytes: Option<usize>,
 }
 
 /// Reads committed records of assigned partitions, in offset order in each.

@@ -31,7 +31,7 @@ pub fn create(
     partitions: i32,
     settings: &[(&str, &str)],
 ) -> Result<bool, Error> {
-    if log.topic(name)?.is_some() {
+    if log.partitions(name)?.is_some() {
         return Ok(false);
     }
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));

@@ -271,7 +271,7 @@ fn first_positions_patiently(log: &Librdkafka, spec: &Spec, first: First) -> Res
 
 fn first_positions(log: &Librdkafka, spec: &Spec, first: First) -> Result<(), log::Error> {
     let topic: Arc<str> = spec.name.as_str().into();
-    let count = log.topic(&spec.name)?.map_or(0, |info| info.partitions);
+    let count = log.partitions(&spec.name)?.unwrap_or(0);
     let all: Vec<_> =
         (0..count).map(|partition| TopicPartition { topic: topic.clone(), partition }).collect();
     let committed = log.committed(&all)?;

@@ -267,6 +267,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
     /// A target's name; neighbours for the same target share it.
     fn topic(&mut self, name: &str) -> Arc<str> {
         if *self.last_topic != *name {
+            self.node.targets.want(name);
             self.last_topic = name.into();
         }
         Arc::clone(&self.last_topic)

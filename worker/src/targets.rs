@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -17,11 +17,15 @@ use std::{
 use ksched_kafka::{Error, Log, TopicInfo};
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tracing::debug;
 
-/// How long a topic's facts are believed; that it is missing as long as it has been so, at most a
-/// minute, or thousands of such topics would keep lanes asking.
+/// How long a topic's facts are believed, and not longer than a minute: that it is missing as long as it has been so, and
+/// all facts [`PATIENCE`] times as long as it took to ask for them, or thousands of topics would keep lanes asking.
 const FRESH: Duration = Duration::from_secs(5);
-const MISSING_MAX: Duration = Duration::from_secs(60);
+const FRESH_MAX: Duration = Duration::from_secs(60);
+const PATIENCE: u32 = 20;
+/// A topic is forgotten that was asked about so often with nobody needing it.
+const IDLE_MAX: u32 = 100;
 /// How long all of a target's messages are dead-lettered after the broker has
 /// refused one for good, before one is tried again.
 const CONDEMNED: Duration = Duration::from_secs(10);
@@ -86,8 +90,12 @@ impl Refused {
 #[derive(Debug)]
 struct Fact {
     asked_at: Instant,
+    /// How long it is believed.
+    fresh_for: Duration,
     /// Or since when it is missing.
     info: Result<TopicInfo, Instant>,
+    /// How often it was asked about since a record for it was read or judged.
+    idle: AtomicU32,
     /// Whether the broker takes records for it: some were delivered, or would have been.
     proven: AtomicBool,
     /// Something was refused since it was asked.
@@ -96,9 +104,7 @@ struct Fact {
 
 impl Fact {
     fn is_fresh(&self) -> bool {
-        let missing_for = self.info.err().map_or(Duration::ZERO, |since| self.asked_at - since);
-        !self.doubted.load(Ordering::Relaxed)
-            && self.asked_at.elapsed() < missing_for.clamp(FRESH, MISSING_MAX)
+        !self.doubted.load(Ordering::Relaxed) && self.asked_at.elapsed() < self.fresh_for
     }
 }
 
@@ -114,13 +120,30 @@ struct Condemned {
 pub(crate) struct Targets<L> {
     log: L,
     facts: Mutex<HashMap<Box<str>, Arc<Fact>>>,
+    /// Read by a lane, and not asked about yet.
+    wanted: Mutex<HashSet<Box<str>>>,
     condemned: Mutex<Condemned>,
-    silent_since: Mutex<Option<Instant>>,
+    /// Held while Kafka is asked; since when it has been silent.
+    asking: Mutex<Option<Instant>>,
 }
 
 impl<L: Log> Targets<L> {
     pub(crate) fn new(log: L) -> Self {
-        Self { log, facts: Mutex::default(), condemned: Mutex::default(), silent_since: Mutex::default() }
+        let (facts, wanted, condemned, asking) = Default::default();
+        Self { log, facts, wanted, condemned, asking }
+    }
+
+    /// Records for this topic will have to be judged: one question asks about all that are
+    /// wanted.
+    pub(crate) fn want(&self, topic: &str) {
+        if let Some(fact) = self.facts.lock().get(topic) {
+            fact.idle.store(0, Ordering::Relaxed);
+            return;
+        }
+        let mut wanted = self.wanted.lock();
+        if wanted.len() < REMEMBERED && !wanted.contains(topic) {
+            wanted.insert(topic.into());
+        }
     }
 
     /// Judges a record of `bytes` content bytes; may ask Kafka, so it blocks.
@@ -137,18 +160,25 @@ impl<L: Log> Targets<L> {
         let Ok(info) = fact.info else {
             return refuse(Refused::NoTopic(topic.into()));
         };
-        if let Some(partition) = partition.filter(|p| *p >= info.partitions) {
-            let partitions = info.partitions;
+        if let (Some(partition), Some(partitions)) = (partition, info.partitions)
+            && partition >= partitions
+        {
             return refuse(Refused::NoPartition { topic: topic.into(), partitions, partition });
         }
-        let (bytes, limit) = (bytes + RECORD_OVERHEAD, info.max_message_bytes);
-        if bytes > limit {
-            return refuse(Refused::TooLarge { topic: topic.into(), bytes, limit });
-        }
+        let bytes = bytes + RECORD_OVERHEAD;
+        let sent = match info.max_message_bytes {
+            Some(limit) if bytes > limit => {
+                return refuse(Refused::TooLarge { topic: topic.into(), bytes, limit });
+            }
+            Some(limit) if limit < BATCH_BYTES => Verdict::SendAlone,
+            // The broker judges.
+            None if bytes > BATCH_BYTES => Verdict::SendAlone,
+            _ => Verdict::Send,
+        };
         if let Some(pause) = wary_for.filter(|_| !fact.proven.load(Ordering::Relaxed)) {
             return Verdict::PutOff(pause);
         }
-        if limit < BATCH_BYTES { Verdict::SendAlone } else { Verdict::Send }
+        sent
     }
 
     /// The broker refuses a target's records for a reason that will not pass by itself.
@@ -183,27 +213,61 @@ impl<L: Log> Targets<L> {
     }
 
     fn fact(&self, topic: &str) -> Result<Arc<Fact>, Error> {
-        let known = self.facts.lock().get(topic).cloned();
-        if let Some(fact) = known.as_ref().filter(|fact| fact.is_fresh()) {
-            return Ok(fact.clone());
+        if let Some(fact) = self.fresh(topic) {
+            return Ok(fact);
         }
-        if let Some(since) = *self.silent_since.lock()
-            && since.elapsed() < SILENCE
-        {
+        let mut silent_since = self.asking.lock();
+        // Another lane may have asked meanwhile.
+        if let Some(fact) = self.fresh(topic) {
+            return Ok(fact);
+        }
+        if silent_since.is_some_and(|since| since.elapsed() < SILENCE) {
             return Err(Error::Unavailable("kafka has just not answered".to_owned()));
         }
-        let asked_at = Instant::now();
-        let info = self.log.topic(topic).inspect_err(|_| *self.silent_since.lock() = Some(Instant::now()))?;
-        let missing_since = known.as_ref().and_then(|known| known.info.err()).unwrap_or(asked_at);
-        let info = info.ok_or(missing_since);
-        let proven = AtomicBool::new(known.is_some_and(|known| known.proven.load(Ordering::Relaxed)));
-        let fact = Arc::new(Fact { asked_at, info, proven, doubted: AtomicBool::new(false) });
-        let mut facts = self.facts.lock();
-        if facts.len() >= REMEMBERED {
-            facts.retain(|_, fact| fact.is_fresh());
+        self.ask(topic).inspect_err(|_| *silent_since = Some(Instant::now()))
+    }
+
+    fn fresh(&self, topic: &str) -> Option<Arc<Fact>> {
+        let fact = self.facts.lock().get(topic).filter(|fact| fact.is_fresh()).cloned()?;
+        fact.idle.store(0, Ordering::Relaxed);
+        Some(fact)
+    }
+
+    /// Asks about this topic and, with it, about all others that are wanted or no longer fresh:
+    /// one request for many costs little more than for one.
+    fn ask(&self, topic: &str) -> Result<Arc<Fact>, Error> {
+        let mut topics = self.wanted.lock().clone();
+        for (topic, fact) in self.facts.lock().iter() {
+            if !fact.is_fresh() && fact.idle.load(Ordering::Relaxed) < IDLE_MAX {
+                topics.insert(topic.clone());
+            }
         }
-        facts.insert(topic.into(), fact.clone());
-        Ok(fact)
+        topics.remove(topic);
+        let names: Vec<&str> = std::iter::once(topic).chain(topics.iter().map(|topic| &**topic)).collect();
+        let asked_at = Instant::now();
+        let found = self.log.topics(&names)?;
+        let took = asked_at.elapsed();
+        debug!(topics = names.len(), ?took, "asked about targets");
+        let (mut facts, mut wanted) = (self.facts.lock(), self.wanted.lock());
+        for (name, info) in names.into_iter().zip(found) {
+            wanted.remove(name);
+            let known = facts.get(name);
+            let missing_since = known.and_then(|known| known.info.err()).unwrap_or(asked_at);
+            let missing_for = if info.is_none() { asked_at - missing_since } else { Duration::ZERO };
+            let fact = Fact {
+                asked_at,
+                fresh_for: (took * PATIENCE).max(missing_for).clamp(FRESH, FRESH_MAX),
+                info: info.ok_or(missing_since),
+                idle: AtomicU32::new(known.map_or(0, |known| known.idle.load(Ordering::Relaxed) + 1)),
+                proven: AtomicBool::new(known.is_some_and(|known| known.proven.load(Ordering::Relaxed))),
+                doubted: AtomicBool::new(false),
+            };
+            facts.insert(name.into(), Arc::new(fact));
+        }
+        let is_idle = |fact: &Fact| fact.idle.load(Ordering::Relaxed) >= IDLE_MAX;
+        let is_full = facts.len() > REMEMBERED;
+        facts.retain(|_, fact| fact.is_fresh() || !(is_full || is_idle(fact)));
+        facts.get(topic).cloned().ok_or_else(|| Error::Unavailable("kafka has not answered".to_owned()))
     }
 }
 
@@ -224,6 +288,32 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_question_asks_about_all_that_will_be_needed() {
+        let broker = MemoryBroker::new(Arc::new(|| 0));
+        let names: Vec<_> = (0..100).map(|n| format!("target-{n}")).collect();
+        for name in &names[..50] {
+            broker.create_topic(name, 1, TopicConfig::default()).unwrap();
+        }
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"));
+        let asked_now = || {
+            let facts = targets.facts.lock();
+            facts.values().filter(|fact| fact.asked_at == Instant::now()).count()
+        };
+        names.iter().for_each(|name| targets.want(name));
+        assert_eq!(targets.judge("target-7", None, 1), Verdict::Send);
+        assert_eq!(asked_now(), 100);
+        advance(FRESH).await;
+        assert_eq!(targets.judge("target-70", None, 1), refuse(Refused::NoTopic("target-70".into())));
+        assert_eq!(asked_now(), 100);
+        // What nobody needs any more is forgotten.
+        for _ in 0..=IDLE_MAX {
+            advance(FRESH_MAX).await;
+            targets.judge("target-7", None, 1);
+        }
+        assert_eq!(targets.facts.lock().len(), 1);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_refusal_is_paid_for_many_and_what_is_proven_goes_on() {

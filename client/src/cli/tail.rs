@@ -103,7 +103,7 @@ async fn watch(log: Arc<Librdkafka>, topic: &str, address: &str) -> Infallible {
     loop {
         tokio::time::sleep(LOOK_FOR_KAFKA).await;
         let (log, topic) = (Arc::clone(&log), topic.to_owned());
-        let asked = tokio::task::spawn_blocking(move || log.topic(&topic)).await;
+        let asked = tokio::task::spawn_blocking(move || log.partitions(&topic)).await;
         match asked {
             Ok(Err(Error::Unavailable(why))) if !is_away => {
                 output::note(&format!("no answer from Kafka at {address}: {why}; waiting for it"));

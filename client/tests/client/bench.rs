@@ -109,9 +109,11 @@ impl Log for StubLog {
     fn commit(&self, _: &[(TopicPartition, Position)]) -> Result<(), Error> {
         Ok(())
     }
-    fn topic(&self, topic: &str) -> Result<Option<TopicInfo>, Error> {
-        let info = TopicInfo { partitions: 1, max_message_bytes: 1 << 20 };
-        Ok((topic == "target").then_some(info))
+    fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
+        Ok((topic == "target").then_some(1))
+    }
+    fn topics(&self, names: &[&str]) -> Result<Vec<Option<TopicInfo>>, Error> {
+        Ok(vec![None; names.len()])
     }
 }
 

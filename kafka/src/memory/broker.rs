@@ -185,7 +185,10 @@ impl State {
                 self.group(group).commit(positions);
                 Ok(Response::Done)
             }
-            Request::DescribeTopic { topic } => Ok(Response::Topic(self.topics.get(topic).map(Topic::info))),
+            Request::DescribeTopics { topics } => {
+                let info = |topic: &Arc<str>| self.topics.get(topic).map(Topic::info);
+                Ok(Response::Topics(topics.iter().map(info).collect()))
+            }
             Request::DeleteRecords { before } => self.delete_records(before).map(|()| Response::Done),
             Request::CreateTopic { topic, partitions, config } => {
                 self.create_topic(topic, *partitions, *config).map(|()| Response::Done)

@@ -134,9 +134,15 @@ impl Log for MemoryLog {
         self.ask(&Request::OffsetCommit { group, positions }).map(drop)
     }
 
-    fn topic(&self, topic: &str) -> Result<Option<TopicInfo>, Error> {
-        match self.ask(&Request::DescribeTopic { topic: topic.into() })? {
-            Response::Topic(found) => Ok(found),
+    fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
+        Ok(self.topics(&[topic])?.into_iter().flatten().find_map(|info| info.partitions))
+    }
+
+    fn topics(&self, names: &[&str]) -> Result<Vec<Option<TopicInfo>>, Error> {
+        match self
+            .ask(&Request::DescribeTopics { topics: names.iter().map(|name| (*name).into()).collect() })?
+        {
+            Response::Topics(found) => Ok(found),
             _ => Err(CallError::unexpected().into()),
         }
     }

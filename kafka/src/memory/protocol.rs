@@ -116,8 +116,8 @@ pub enum Request {
         group: Arc<str>,
         positions: Vec<(TopicPartition, Position)>,
     },
-    DescribeTopic {
-        topic: Arc<str>,
+    DescribeTopics {
+        topics: Vec<Arc<str>>,
     },
     /// Deletes all records before an offset, in each partition.
     DeleteRecords {
@@ -150,7 +150,8 @@ pub enum Response {
     Fetched(Vec<(TopicPartition, Result<Fetched, Failure>)>),
     Offsets(Vec<i64>),
     Positions(Vec<GroupPosition>),
-    Topic(Option<TopicInfo>),
+    /// In the order asked for.
+    Topics(Vec<Option<TopicInfo>>),
     Failed(Failure),
 }
 

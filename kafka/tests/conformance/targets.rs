@@ -79,7 +79,7 @@ pub(crate) fn a_target_deleted_under_a_producer_is_told(bed: &impl Bed) {
 pub(crate) fn a_record_too_large_is_told_only_when_alone(bed: &impl Bed) {
     let small = bed.topic_with("small", 2, &[("max.message.bytes", "10000")]);
     let log = bed.log();
-    assert_eq!(log.topic(&small).unwrap().unwrap().max_message_bytes, 10_000);
+    assert_eq!(log.topics(&[&small]).unwrap()[0].unwrap().max_message_bytes, Some(10_000));
     let kilobyte = || text(&"x".repeat(1_000));
     // Alone, beside a good record in another partition.
     let found = refused(bed, &[(&small, 0, text(&"x".repeat(20_000))), (&small, 1, kilobyte())]);
@@ -98,12 +98,18 @@ pub(crate) fn a_topic_that_is_not_there_stays_so(bed: &impl Bed) {
     let log = bed.log();
     let name = unique("nowhere");
     for _ in 0..2 {
-        assert_eq!(log.topic(&name).unwrap(), None);
+        assert_eq!(log.partitions(&name).unwrap(), None);
     }
     let there = bed.topic("there", 5);
-    let info = log.topic(&there).unwrap().unwrap();
-    assert_eq!(info.partitions, 5);
-    assert!(info.max_message_bytes >= 1_000_000);
+    assert_eq!(log.partitions(&there).unwrap(), Some(5));
+    let info = log.topics(&[&there]).unwrap()[0].unwrap();
+    assert_eq!(info.partitions, Some(5));
+    assert!(info.max_message_bytes.unwrap() >= 1_000_000);
+    // Many are asked about in another way.
+    let names: Vec<_> = (0..40).map(|n| if n == 7 { there.to_string() } else { unique("nowhere") }).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let expected: Vec<_> = names.iter().map(|name| (**name == *there).then_some(info)).collect();
+    assert_eq!(log.topics(&names).unwrap(), expected);
 }
 
 /// A record without a partition goes where a Java client would send it. The hashes are

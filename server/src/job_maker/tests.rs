@@ -97,8 +97,12 @@ impl Log for FakeLog {
         Ok(())
     }
 
-    fn topic(&self, _: &str) -> Result<Option<TopicInfo>, Error> {
+    fn partitions(&self, _: &str) -> Result<Option<i32>, Error> {
         Ok(None)
+    }
+
+    fn topics(&self, names: &[&str]) -> Result<Vec<Option<TopicInfo>>, Error> {
+        Ok(vec![None; names.len()])
     }
 }
 

@@ -116,7 +116,7 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(targets::own_topics_forbidden, 10, long, 5),
         scenario!(targets::settings_hidden, 10, long, 5),
         scenario!(targets::unknown_with_auto_creation, 10, long, 5),
-        scenario!(targets::thousands_refuse, 10, long, 5),
+        scenario!(targets::thousands_refuse, 10, long, 15),
     ];
     let strict = vec![
         scenario!(brokers::lone_one_resigns, 4, long, 5),

@@ -63,8 +63,8 @@ impl State {
 impl Topic {
     pub(super) fn info(&self) -> TopicInfo {
         TopicInfo {
-            partitions: i32::try_from(self.partitions.len()).unwrap_or(i32::MAX),
-            max_message_bytes: self.config.max_message_bytes,
+            partitions: Some(i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)),
+            max_message_bytes: Some(self.config.max_message_bytes),
         }
     }
 }

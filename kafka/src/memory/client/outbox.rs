@@ -140,14 +140,15 @@ impl Outbox {
         if let Some(count) = self.counts.get(topic) {
             return Ok(*count);
         }
-        let request = Request::DescribeTopic { topic: Arc::clone(topic) };
-        let Response::Topic(found) = self.caller.call(&request, DELIVERY_LIMIT)? else {
+        let request = Request::DescribeTopics { topics: vec![Arc::clone(topic)] };
+        let Response::Topics(found) = self.caller.call(&request, DELIVERY_LIMIT)? else {
             return Err(CallError::unexpected());
         };
         let nowhere = || TopicPartition { topic: Arc::clone(topic), partition: -1 };
-        let found = found.ok_or_else(|| CallError::Failed(Failure::Unknown(vec![nowhere()])))?;
-        self.counts.insert(Arc::clone(topic), found.partitions);
-        Ok(found.partitions)
+        let count = found.into_iter().flatten().find_map(|info| info.partitions);
+        let count = count.ok_or_else(|| CallError::Failed(Failure::Unknown(vec![nowhere()])))?;
+        self.counts.insert(Arc::clone(topic), count);
+        Ok(count)
     }
 
     pub(super) fn is_full(&self) -> bool {
