@@ -46,6 +46,11 @@ const SINGLY: usize = 8;
 /// Topics whose settings are asked for in one request: some 3 KB of answer each.
 const DESCRIBED_AT_ONCE: usize = 500;
 
+/// Of the library that is linked in.
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
 /// A way to a Kafka cluster; cloning shares it.
 #[derive(Clone)]
 pub struct Librdkafka {

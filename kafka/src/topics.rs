@@ -32,7 +32,8 @@ use crate::{
 
 /// Until topics just made are known everywhere.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(30);
-/// Settings that are not told may only not be told yet.
+/// Topics that are missing, and settings that are not told, may only not be there yet.
+const MISSING_LOOKS: u32 = 15;
 const HIDDEN_LOOKS: u32 = 5;
 const HIDDEN_PAUSE: Duration = Duration::from_millis(200);
 /// Below this, positions of idle partitions vanish too soon (design §4.7).
@@ -146,7 +147,7 @@ pub fn prepare(log: &Librdkafka, cluster: &Cluster, options: Options) -> Result<
 /// Verifies that the topics are there and as they must be.
 pub fn verify(log: &Librdkafka, cluster: &Cluster) -> Result<Vec<Warning>, Error> {
     let specs = spec::topics(cluster);
-    let existing = Existing::read(log)?;
+    let existing = existing_for(log, &specs)?;
     let settings = topic_settings(log, &specs, &existing)?;
     let mut wrong = Vec::new();
     let mut warnings = Vec::new();
@@ -180,6 +181,19 @@ pub fn verify(log: &Librdkafka, cluster: &Cluster) -> Result<Vec<Warning>, Error
     }
     warnings.extend(broker_warnings(log, &existing.brokers));
     Ok(warnings)
+}
+
+/// A broker may not know yet of topics that another coordinator has just made.
+fn existing_for(log: &Librdkafka, specs: &[Spec]) -> Result<Existing, log::Error> {
+    let mut existing = Existing::read(log)?;
+    for _ in 0..MISSING_LOOKS {
+        if specs.iter().all(|spec| existing.topics.contains_key(&spec.name)) {
+            break;
+        }
+        thread::sleep(HIDDEN_PAUSE);
+        existing = Existing::read(log)?;
+    }
+    Ok(existing)
 }
 
 /// Frees what lies before these offsets; each must be at most the committed position.

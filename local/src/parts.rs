@@ -28,16 +28,24 @@ pub fn silent(_: &str) {}
 
 /// Kafka's jars: `KAFKA_HOME/libs`, or the cache's.
 pub fn kafka_libs(progress: Progress) -> Result<PathBuf> {
-    if let Some(home) = given("KAFKA_HOME") {
-        return Ok(home.join("libs"));
+    if let Some(libs) = given_kafka_libs() {
+        return Ok(libs);
     }
     let cache = cache_dir()?;
-    let libs = cache.join(format!("kafka-{KAFKA_VERSION}/libs"));
+    let libs = cached_kafka_libs(&cache);
     cached(&cache, &libs, || {
         progress(&format!("fetching Apache Kafka {KAFKA_VERSION} through Maven into {}", libs.display()));
         fetch_kafka(&libs)
     })?;
     Ok(libs)
+}
+
+fn given_kafka_libs() -> Option<PathBuf> {
+    given("KAFKA_HOME").map(|home| home.join("libs"))
+}
+
+fn cached_kafka_libs(cache: &Path) -> PathBuf {
+    cache.join(format!("kafka-{KAFKA_VERSION}/libs"))
 }
 
 /// The Java agent by which a Kafka node tells what it counts: Prometheus' JMX exporter.
@@ -72,7 +80,7 @@ pub fn etcd(progress: Progress) -> Result<PathBuf> {
         return Ok(binary);
     }
     let cache = cache_dir()?;
-    let binary = cache.join("bin/etcd");
+    let binary = cached_etcd(&cache);
     if !binary.exists()
         && let Some(found) = on_path("etcd").filter(|found| is_new_enough(found))
     {
@@ -83,6 +91,32 @@ pub fn etcd(progress: Progress) -> Result<PathBuf> {
         build_etcd(&cache, &binary)
     })?;
     Ok(binary)
+}
+
+fn cached_etcd(cache: &Path) -> PathBuf {
+    cache.join("bin/etcd")
+}
+
+/// Which versions of its parts a cluster on this machine runs, as far as the parts tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Versions {
+    pub kafka: Option<String>,
+    pub etcd: Option<String>,
+}
+
+/// Of the parts that [`kafka_libs`] and [`etcd`] find; nothing is fetched.
+pub fn versions() -> Versions {
+    let jar = |file: fs::DirEntry| {
+        let name = file.file_name().into_string().ok()?;
+        Some(name.strip_prefix("kafka_2.13-")?.strip_suffix(".jar")?.to_owned())
+    };
+    let cache = cache_dir().ok();
+    let libs = given_kafka_libs().or_else(|| cache.as_deref().map(cached_kafka_libs));
+    let etcd = || cache.map(|cache| cached_etcd(&cache)).filter(|binary| binary.exists());
+    Versions {
+        kafka: libs.and_then(|libs| fs::read_dir(libs).ok()?.flatten().find_map(jar)),
+        etcd: given("ETCD").or_else(etcd).or_else(|| on_path("etcd")).and_then(|etcd| etcd_version(&etcd)),
+    }
 }
 
 /// Where parts are kept.
@@ -188,10 +222,14 @@ fn build_etcd(cache: &Path, binary: &Path) -> Result<()> {
 
 /// Before 3.5.23 and 3.6.5 the renewal of a revoked lease may be answered OK.
 fn is_new_enough(etcd: &Path) -> bool {
-    let Ok(output) = Command::new(etcd).arg("--version").output() else { return false };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = text.lines().find_map(|line| line.strip_prefix("etcd Version: ")).and_then(parse_version);
+    let version = etcd_version(etcd).as_deref().and_then(parse_version);
     version.is_some_and(|version| version >= [3, 6, 5] || ([3, 5, 23]..[3, 6, 0]).contains(&version))
+}
+
+fn etcd_version(etcd: &Path) -> Option<String> {
+    let output = Command::new(etcd).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().find_map(|line| line.strip_prefix("etcd Version: ")).map(|version| version.trim().to_owned())
 }
 
 fn parse_version(text: &str) -> Option<[u32; 3]> {

@@ -54,9 +54,10 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Two coordinators, three workers, everything at its default.
+    /// Two coordinators, three workers, everything at its default; Kafka tells what it counts.
     pub fn usual() -> Self {
-        Self::start("usual", Options { coordinators: 2, workers: 3, ..Options::default() })
+        let options = Options { coordinators: 2, workers: 3, kafka_metrics: true, ..Options::default() };
+        Self::start("usual", options)
     }
 
     /// With the [`short_wheel`].

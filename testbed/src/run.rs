@@ -1,6 +1,6 @@
 //! A bench run beside which a scenario does its mischief.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use ksched_client::{
     bench::{self, Door, Options, Report},
@@ -9,12 +9,14 @@ use ksched_client::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    bed::{Bed, block_on, runtime},
+    bed::{Bed, block_on, eventually, runtime},
     catch::{Catch, Caught},
     dice,
     table::Row,
 };
 
+/// For the first delivery.
+const UNDER_WAY_WITHIN: Duration = Duration::from_secs(20);
 /// What counts as affected by a fault.
 const AFFECTED_MS: i64 = 500;
 
@@ -77,6 +79,13 @@ impl Run {
         let heal_ms = fault_at_ms.map(|at_ms| (outcome.healed_at_ms().unwrap_or(at_ms) - at_ms).max(0));
         Row::new(self.scenario, &outcome.report, outcome.worst_ms(), heal_ms).print();
         outcome
+    }
+
+    /// Lets it run for so long, and until something is delivered.
+    pub fn get_under_way(&self, at_least: Duration) {
+        thread::sleep(at_least);
+        // A cluster in its first seconds is slow.
+        eventually("message before the fault", UNDER_WAY_WITHIN, || (self.delivered() > 0).then_some(()));
     }
 
     /// What has been delivered so far.

@@ -257,9 +257,11 @@ fn transact(
 fn unclean(control: &Control, broken: Broken, progress: &mut Progress) -> Ended {
     if let TransactionError::Refused(refusals) = &broken.error {
         // Collateral says nothing about the record itself; and moves go to topics of ours only,
-        // so that they may not be written to is no record's fault: it waits.
+        // so that they may not be written to, or that a broker does not know them, is no record's
+        // fault: it waits.
         let is_its = |refusal: &&Refusal| {
-            !refusal.reason.is_collateral() && refusal.reason != RefusalReason::NotAuthorised
+            !refusal.reason.is_collateral()
+                && !matches!(refusal.reason, RefusalReason::NotAuthorised | RefusalReason::UnknownTarget)
         };
         for refusal in refusals.iter().filter(is_its) {
             let Some(offset) = broken.offsets.get(refusal.tag) else { continue };

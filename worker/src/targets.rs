@@ -19,11 +19,15 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::debug;
 
-/// How long a topic's facts are believed, and not longer than a minute: that it is missing as long as it has been so, and
-/// all facts [`PATIENCE`] times as long as it took to ask for them, or thousands of topics would keep lanes asking.
+/// How long a topic's facts are believed once they were needed, and when they are needed first: what was asked
+/// along with another is older by then. That a topic is missing is believed as long as it has been so, at most a minute.
 const FRESH: Duration = Duration::from_secs(5);
+const FRESH_FIRST: Duration = Duration::from_secs(1);
 const FRESH_MAX: Duration = Duration::from_secs(60);
-const PATIENCE: u32 = 20;
+/// All facts are believed so many times as long as it took to ask for them, or thousands of topics would
+/// keep lanes asking; but not long, as answers may be slow for another reason.
+const PATIENCE: u32 = 10;
+const PATIENCE_MAX: Duration = Duration::from_secs(15);
 /// A topic is forgotten that was asked about so often with nobody needing it.
 const IDLE_MAX: u32 = 100;
 /// How long all of a target's messages are dead-lettered after the broker has
@@ -90,8 +94,10 @@ impl Refused {
 #[derive(Debug)]
 struct Fact {
     asked_at: Instant,
-    /// How long it is believed.
-    fresh_for: Duration,
+    /// How long it took to ask.
+    took: Duration,
+    /// Whether it was needed while it was new.
+    used: AtomicBool,
     /// Or since when it is missing.
     info: Result<TopicInfo, Instant>,
     /// How often it was asked about since a record for it was read or judged.
@@ -100,11 +106,17 @@ struct Fact {
     proven: AtomicBool,
     /// Something was refused since it was asked.
     doubted: AtomicBool,
+    /// The broker did not know it, though it was said to be there; until one is delivered.
+    suspected: AtomicBool,
 }
 
 impl Fact {
     fn is_fresh(&self) -> bool {
-        !self.doubted.load(Ordering::Relaxed) && self.asked_at.elapsed() < self.fresh_for
+        let missing_for = self.info.err().map_or(Duration::ZERO, |since| self.asked_at - since);
+        let fresh = if self.used.load(Ordering::Relaxed) { FRESH } else { FRESH_FIRST };
+        let patience = (self.took * PATIENCE).min(PATIENCE_MAX);
+        let fresh_for = fresh.max(patience).max(missing_for).min(FRESH_MAX);
+        !self.doubted.load(Ordering::Relaxed) && self.asked_at.elapsed() < fresh_for
     }
 }
 
@@ -191,12 +203,20 @@ impl<L: Log> Targets<L> {
         condemned.targets.insert(topic, (now + CONDEMNED, reason));
     }
 
+    /// The broker does not know a target that these facts say is there: they may be older than its
+    /// end, so they are asked anew. False if that was done already, and no record delivered since.
+    pub(crate) fn suspect(&self, topic: &str) -> bool {
+        let facts = self.facts.lock();
+        facts.get(topic).is_some_and(|fact| !fact.suspected.swap(true, Ordering::Relaxed))
+    }
+
     /// The broker takes records for these.
     pub(crate) fn prove<'a>(&self, topics: impl Iterator<Item = &'a str>) {
         let (mut condemned, facts, mut last) = (self.condemned.lock(), self.facts.lock(), "");
         for topic in topics.filter(|topic| std::mem::replace(&mut last, topic) != *topic) {
             if let Some(fact) = facts.get(topic) {
                 fact.proven.store(true, Ordering::Relaxed);
+                fact.suspected.store(false, Ordering::Relaxed);
             }
             if !condemned.targets.is_empty() {
                 condemned.targets.remove(topic);
@@ -230,6 +250,7 @@ impl<L: Log> Targets<L> {
     fn fresh(&self, topic: &str) -> Option<Arc<Fact>> {
         let fact = self.facts.lock().get(topic).filter(|fact| fact.is_fresh()).cloned()?;
         fact.idle.store(0, Ordering::Relaxed);
+        fact.used.store(true, Ordering::Relaxed);
         Some(fact)
     }
 
@@ -252,15 +273,23 @@ impl<L: Log> Targets<L> {
         for (name, info) in names.into_iter().zip(found) {
             wanted.remove(name);
             let known = facts.get(name);
+            let idle_for = |known: &Arc<Fact>| match known.idle.load(Ordering::Relaxed) {
+                _ if name == topic => 0,
+                idle => idle + 1,
+            };
             let missing_since = known.and_then(|known| known.info.err()).unwrap_or(asked_at);
-            let missing_for = if info.is_none() { asked_at - missing_since } else { Duration::ZERO };
+            let was = |flag: fn(&Fact) -> &AtomicBool| {
+                AtomicBool::new(known.is_some_and(|known| flag(known).load(Ordering::Relaxed)))
+            };
             let fact = Fact {
                 asked_at,
-                fresh_for: (took * PATIENCE).max(missing_for).clamp(FRESH, FRESH_MAX),
+                took,
+                used: AtomicBool::new(name == topic),
                 info: info.ok_or(missing_since),
-                idle: AtomicU32::new(known.map_or(0, |known| known.idle.load(Ordering::Relaxed) + 1)),
-                proven: AtomicBool::new(known.is_some_and(|known| known.proven.load(Ordering::Relaxed))),
+                idle: AtomicU32::new(known.map_or(0, idle_for)),
+                proven: was(|known| &known.proven),
                 doubted: AtomicBool::new(false),
+                suspected: was(|known| &known.suspected),
             };
             facts.insert(name.into(), Arc::new(fact));
         }
@@ -304,15 +333,41 @@ mod tests {
         names.iter().for_each(|name| targets.want(name));
         assert_eq!(targets.judge("target-7", None, 1), Verdict::Send);
         assert_eq!(asked_now(), 100);
-        advance(FRESH).await;
+        // What is there now may be gone when it is needed.
+        advance(FRESH_FIRST).await;
         assert_eq!(targets.judge("target-70", None, 1), refuse(Refused::NoTopic("target-70".into())));
-        assert_eq!(asked_now(), 100);
+        assert_eq!(asked_now(), 99);
+        advance(FRESH_FIRST).await;
+        assert_eq!(targets.judge("target-7", None, 1), Verdict::Send);
+        assert_eq!(asked_now(), 0);
         // What nobody needs any more is forgotten.
         for _ in 0..=IDLE_MAX {
             advance(FRESH_MAX).await;
             targets.judge("target-7", None, 1);
         }
         assert_eq!(targets.facts.lock().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_the_broker_does_not_know_is_asked_about_once_more() {
+        let broker = MemoryBroker::new(Arc::new(|| 0));
+        broker.create_topic("gone", 1, TopicConfig::default()).unwrap();
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"));
+        assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
+        broker.delete_topic("gone").unwrap();
+        assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
+        let again = || {
+            let is_first = targets.suspect("gone");
+            targets.doubt(&HashSet::from(["gone".into()]));
+            is_first
+        };
+        assert!(again());
+        assert_eq!(targets.judge("gone", None, 1), refuse(Refused::NoTopic("gone".into())));
+        // Whatever is said of it: not for ever.
+        assert!(!again());
+        assert_eq!(targets.judge("gone", None, 1), refuse(Refused::NoTopic("gone".into())));
+        targets.prove(["gone"].into_iter());
+        assert!(again());
     }
 
     #[tokio::test(start_paused = true)]

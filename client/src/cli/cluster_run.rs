@@ -16,6 +16,7 @@ use ksched_local::{
     cluster::Description,
     control::{self, Request},
     kafka::metrics::{self, Counted},
+    parts::{self, Versions},
 };
 use ksched_report::run::{self, Role, Run};
 
@@ -56,6 +57,8 @@ pub(crate) struct Steering {
     written_before: u64,
     /// What Kafka had counted then, if it counts.
     counted_before: Option<Counted>,
+    /// Of the parts of a cluster that can be seen from here.
+    versions: Versions,
 }
 
 /// What a run took.
@@ -66,6 +69,7 @@ pub(crate) struct Used {
     written_bytes: Option<u64>,
     /// By Kafka, if it counts and did not begin anew.
     counted: Option<Counted>,
+    versions: Versions,
 }
 
 impl Used {
@@ -119,7 +123,17 @@ impl Steering {
         let sampler = around.run_file.is_some().then(|| Sampler::start(who)).transpose()?;
         let written_before = dir.as_deref().map_or(0, kafka_bytes);
         let counted_before = dir.as_deref().and_then(counted);
-        Ok(Self { dir, scenario, sampler, stage, orders: Vec::new(), written_before, counted_before })
+        let versions = dir.as_deref().map_or_else(Versions::default, |_| parts::versions());
+        Ok(Self {
+            dir,
+            scenario,
+            sampler,
+            stage,
+            orders: Vec::new(),
+            written_before,
+            counted_before,
+            versions,
+        })
     }
 
     /// Told how far the run is.
@@ -161,6 +175,7 @@ impl Steering {
             counted: self.counted_before.zip(now).and_then(|(before, now)| now.since(&before)),
             processes: self.sampler.map(Sampler::stop).unwrap_or_default(),
             written_bytes: written,
+            versions: self.versions,
         }
     }
 }
@@ -263,8 +278,10 @@ pub(crate) fn run_of(about: About, report: &Report, used: Used, floors: Vec<run:
         started_at: report.started_at(),
         versions: run::Versions {
             ksched: env!("CARGO_PKG_VERSION").to_owned(),
+            kafka: used.versions.kafka.clone(),
+            etcd: used.versions.etcd.clone().filter(|_| about.database.is_none()),
             database: about.database,
-            ..run::Versions::default()
+            librdkafka: Some(ksched_kafka::librdkafka_version()),
         },
         machine: machine(),
         configuration: configuration.map(|(name, value)| (name.to_owned(), value)).into(),

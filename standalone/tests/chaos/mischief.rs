@@ -1,6 +1,6 @@
 //! What scenarios have in common: a run, and a fault in the middle of it.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use crate::{
     bed::{Bed, now_ms},
@@ -27,8 +27,7 @@ pub(crate) fn until_ended(bed: &Bed, scenario: &'static str, load: Load, fault: 
 pub(crate) fn during(bed: &Bed, scenario: &'static str, load: Load, fault: impl FnOnce() -> i64) -> Outcome {
     bed.wait_all_lanes_held();
     let run = Run::start(bed, scenario, load);
-    thread::sleep(BEFORE);
-    assert!(run.delivered() > 0, "{scenario}: nothing is delivered even before the fault");
+    run.get_under_way(BEFORE);
     let healed_at_ms = fault();
     run.finish(Some(healed_at_ms))
 }

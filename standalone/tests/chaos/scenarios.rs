@@ -113,7 +113,7 @@ pub(crate) fn all() -> Vec<Stage> {
     let guarded = vec![
         scenario!(brokers::lone_one_stays, 4, long, 5),
         scenario!(targets::read_only, 10, short, 5),
-        scenario!(targets::own_topics_forbidden, 10, long, 5),
+        scenario!(targets::own_topics_forbidden, 10, long, 10),
         scenario!(targets::settings_hidden, 10, long, 5),
         scenario!(targets::unknown_with_auto_creation, 10, long, 5),
         scenario!(targets::thousands_refuse, 10, long, 15),

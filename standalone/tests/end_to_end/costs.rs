@@ -1,4 +1,4 @@
-//! What a fixed piece of work costs, counted exactly: bytes that Kafka keeps, and transactions.
+//! What a fixed piece of work costs, counted exactly: bytes that Kafka keeps, transactions, and requests.
 
 use std::{
     path::Path,
@@ -8,6 +8,7 @@ use std::{
 
 use ksched_client::Message;
 use ksched_kafka::{Log as _, Offset, TopicPartition};
+use ksched_local::kafka::metrics;
 
 use crate::{
     bed::{Bed, WORKERS, block_on},
@@ -26,6 +27,10 @@ const DELIVERED: f64 = 120.0;
 const RECORD: f64 = 14.0;
 /// Each of four lanes fires 10,000 at once; some more where one begins before it has read all.
 const TRANSACTIONS: i64 = 8;
+/// For all of it: each transaction's batches of at most 1 MB.
+const PRODUCE: u64 = 100;
+/// Those that fire, and those by which every lane's positions move.
+const END_TXN: u64 = 60;
 const WITHIN: Duration = Duration::from_secs(60);
 
 pub(crate) fn of_a_backlog(bed: &Bed) {
@@ -40,9 +45,12 @@ pub(crate) fn of_a_backlog(bed: &Bed) {
         let results = block_on(bed.client().batch((0..LARGEST_BATCH).map(message).collect()));
         assert!(results.iter().all(Result::is_ok), "{:?}", results.iter().find(|r| r.is_err()));
     }
+    let nodes = bed.cluster.describe().kafka_metrics;
+    let counted_before = metrics::read(&nodes).unwrap();
     let began_at = Instant::now();
     WORKERS.iter().for_each(|worker| bed.cluster.start_again(worker).unwrap());
     let came = caught.wait_for(MESSAGES, WITHIN, |_| true).len();
+    let counted = metrics::read(&nodes).unwrap().since(&counted_before).expect("Kafka did not begin anew");
     let (due, delivered) = (kept(&data, "ksched.due-") - due_before, kept(&data, &format!("{target}-")));
     let per_message = |bytes: u64| bytes as f64 / MESSAGES as f64;
     let (due, delivered) = (per_message(due), per_message(delivered));
@@ -57,7 +65,11 @@ pub(crate) fn of_a_backlog(bed: &Bed) {
             began_at.elapsed()
         ),
     );
+    table::note(scenario, format!("requests: {:?}", counted.requests));
+    let requests = |api: &str| counted.requests.get(api).copied().unwrap_or(0);
     assert_eq!(came, MESSAGES);
+    assert!((1..=PRODUCE).contains(&requests("Produce")), "{} Produce requests", requests("Produce"));
+    assert!((1..=END_TXN).contains(&requests("EndTxn")), "{} EndTxn requests", requests("EndTxn"));
     assert!(due.min(delivered) > VALUE_BYTES as f64, "looked at the wrong files");
     let user = VALUE_BYTES as f64 + RECORD;
     assert!(due < user + STORED, "{due} bytes stored a message");

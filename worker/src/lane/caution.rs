@@ -91,6 +91,7 @@ impl Caution {
         refusals: &[Refusal],
     ) {
         let topic = |tag: usize| entries.get(tag).and_then(target).map(Box::from);
+        let topics: HashSet<_> = (0..entries.len()).filter_map(topic).collect();
         let is_condemned =
             |r: &&Refusal| matches!(r.reason, RefusalReason::UnknownTarget | RefusalReason::NotAuthorised);
         let condemned = refusals.iter().filter(is_condemned);
@@ -102,12 +103,16 @@ impl Caution {
             targets.prove(open);
             // Theirs is the blame: the rest is sent again without them.
             for (topic, reason) in condemned {
+                if *reason == RefusalReason::UnknownTarget && targets.suspect(&topic) {
+                    // Others may have gone with it.
+                    targets.doubt(&topics);
+                    continue;
+                }
                 warn!(%topic, %reason, "target refuses: its messages are dead-lettered");
                 targets.condemn(topic, reason.to_string());
             }
             return;
         }
-        let topics: HashSet<_> = (0..entries.len()).filter_map(topic).collect();
         targets.doubt(&topics);
         let collateral = |r: &&Refusal| r.reason.is_collateral();
         let failing: HashSet<_> = refusals.iter().filter(collateral).filter_map(|r| topic(r.tag)).collect();
