@@ -135,14 +135,14 @@ pub(crate) struct Targets<L> {
     /// Read by a lane, and not asked about yet.
     wanted: Mutex<HashSet<Box<str>>>,
     condemned: Mutex<Condemned>,
-    /// Held while Kafka is asked; since when it has been silent.
-    asking: Mutex<Option<Instant>>,
+    /// Never held while Kafka is asked: in the simulator that would be for ever.
+    silent_since: Mutex<Option<Instant>>,
 }
 
 impl<L: Log> Targets<L> {
     pub(crate) fn new(log: L) -> Self {
-        let (facts, wanted, condemned, asking) = Default::default();
-        Self { log, facts, wanted, condemned, asking }
+        let (facts, wanted, condemned, silent_since) = Default::default();
+        Self { log, facts, wanted, condemned, silent_since }
     }
 
     /// Records for this topic will have to be judged: one question asks about all that are
@@ -236,15 +236,11 @@ impl<L: Log> Targets<L> {
         if let Some(fact) = self.fresh(topic) {
             return Ok(fact);
         }
-        let mut silent_since = self.asking.lock();
-        // Another lane may have asked meanwhile.
-        if let Some(fact) = self.fresh(topic) {
-            return Ok(fact);
-        }
+        let silent_since = *self.silent_since.lock();
         if silent_since.is_some_and(|since| since.elapsed() < SILENCE) {
             return Err(Error::Unavailable("kafka has just not answered".to_owned()));
         }
-        self.ask(topic).inspect_err(|_| *silent_since = Some(Instant::now()))
+        self.ask(topic).inspect_err(|_| *self.silent_since.lock() = Some(Instant::now()))
     }
 
     fn fresh(&self, topic: &str) -> Option<Arc<Fact>> {
@@ -264,7 +260,10 @@ impl<L: Log> Targets<L> {
             }
         }
         topics.remove(topic);
-        let names: Vec<&str> = std::iter::once(topic).chain(topics.iter().map(|topic| &**topic)).collect();
+        let mut names: Vec<&str> =
+            std::iter::once(topic).chain(topics.iter().map(|topic| &**topic)).collect();
+        // The simulator is to do the same each time.
+        names.sort_unstable();
         let asked_at = Instant::now();
         let found = self.log.topics(&names)?;
         let took = asked_at.elapsed();
