@@ -6,7 +6,7 @@
 //! produced, by facts that are at most some seconds old.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -253,17 +253,15 @@ impl<L: Log> Targets<L> {
     /// Asks about this topic and, with it, about all others that are wanted or no longer fresh:
     /// one request for many costs little more than for one.
     fn ask(&self, topic: &str) -> Result<Arc<Fact>, Error> {
-        let mut topics = self.wanted.lock().clone();
+        // In order, for the simulator to do the same each time.
+        let mut topics: BTreeSet<Box<str>> = self.wanted.lock().iter().cloned().collect();
+        topics.insert(topic.into());
         for (topic, fact) in self.facts.lock().iter() {
             if !fact.is_fresh() && fact.idle.load(Ordering::Relaxed) < IDLE_MAX {
                 topics.insert(topic.clone());
             }
         }
-        topics.remove(topic);
-        let mut names: Vec<&str> =
-            std::iter::once(topic).chain(topics.iter().map(|topic| &**topic)).collect();
-        // The simulator is to do the same each time.
-        names.sort_unstable();
+        let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
         let asked_at = Instant::now();
         let found = self.log.topics(&names)?;
         let took = asked_at.elapsed();
