@@ -23,7 +23,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     Offset as RdOffset, TopicPartitionList,
-    admin::{AdminClient, ConfigResourceResult, ResourceSpecifier},
+    admin::{AdminClient, AdminOptions, ConfigResourceResult, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaResult, RDKafkaErrorCode as Code},
@@ -41,6 +41,8 @@ use crate::log::{Error, Log, Offset, Position, TopicInfo, TopicPartition};
 
 /// For a question to a broker.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
+/// For a question about targets, which a lane waits for.
+const TARGETS_LIMIT: Duration = Duration::from_secs(3);
 /// So many topics are asked about one at a time: a list of all that there are may be long.
 const SINGLY: usize = 8;
 /// Topics whose settings are asked for in one request: some 3 KB of answer each.
@@ -160,13 +162,14 @@ impl Librdkafka {
             return names.iter().map(|name| Ok(told(name, self.partitions_of(name)?))).collect();
         }
         let there: HashMap<String, _> = self.ask(|asker| {
-            let metadata = asker.fetch_metadata(None, ASK_LIMIT)?;
+            let metadata = asker.fetch_metadata(None, TARGETS_LIMIT)?;
             Ok(metadata.topics().iter().map(|found| (found.name().to_owned(), count(found))).collect())
         })?;
         let omitted = names.iter().filter(|name| !there.contains_key(**name)).count();
         let find = |name: &&str| match there.get(*name) {
             Some(count) => Ok(told(name, *count)),
-            // Asked by name Kafka says whether a topic is not there or only not to be seen.
+            // Asked by name Kafka says whether a topic is not there or only not to be seen, and so not
+            // to be written to either. Of many that is not worth a question each.
             None if omitted <= SINGLY => Ok(told(name, self.partitions_of(name)?)),
             None => Ok(None),
         };
@@ -175,7 +178,7 @@ impl Librdkafka {
 
     fn partitions_of(&self, name: &str) -> Result<Result<Option<i32>, Code>, Error> {
         self.ask(|asker| {
-            let metadata = asker.fetch_metadata(Some(name), ASK_LIMIT)?;
+            let metadata = asker.fetch_metadata(Some(name), TARGETS_LIMIT)?;
             Ok(metadata.topics().iter().find(|each| each.name() == name).map_or(Ok(None), count))
         })
     }
@@ -183,9 +186,10 @@ impl Librdkafka {
     /// `max.message.bytes` of each; `None` where it may not be read, or not yet (topics.rs, `topic_settings`).
     fn max_message_bytes(&self, names: &[&str]) -> Result<Vec<Option<usize>>, Error> {
         let mut found = Vec::with_capacity(names.len());
+        let options = AdminOptions::new().request_timeout(Some(TARGETS_LIMIT));
         for some in names.chunks(DESCRIBED_AT_ONCE) {
             let asked: Vec<_> = some.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-            let answers = self.administer(|admin| admin.describe_configs(&asked, &Admin::options()))?;
+            let answers = self.administer(|admin| admin.describe_configs(&asked, &options))?;
             let value = |answer: ConfigResourceResult| {
                 answer.ok()?.get("max.message.bytes")?.value.as_deref()?.parse().ok()
             };
@@ -199,6 +203,8 @@ impl Librdkafka {
 /// Number of partitions; `None` if there is no such topic.
 fn count(found: &MetadataTopic) -> Result<Option<i32>, Code> {
     match found.error().map(Code::from) {
+        // A topic in the midst of its creation.
+        None if found.partitions().is_empty() => Err(Code::LeaderNotAvailable),
         None => Ok(Some(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX))),
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::InvalidTopic) => Ok(None),
         Some(code) => Err(code),
@@ -336,7 +342,12 @@ impl Log for Librdkafka {
         let partitions = self.partitions_of_many(names)?;
         let there = names.iter().zip(&partitions).filter(|(_, found)| found.is_some());
         let there: Vec<&str> = there.map(|(name, _)| *name).collect();
-        let mut limits = self.max_message_bytes(&there)?.into_iter();
+        // Without its limit a topic can be written to with care; whether Kafka is there is known.
+        let limits = self.max_message_bytes(&there).unwrap_or_else(|error| {
+            tracing::debug!(%error, "max.message.bytes of targets is not told");
+            Vec::new()
+        });
+        let mut limits = limits.into_iter();
         let mut info = |partitions| TopicInfo { partitions, max_message_bytes: limits.next().flatten() };
         Ok(partitions.into_iter().map(|found| found.map(&mut info)).collect())
     }

@@ -33,9 +33,9 @@ use crate::{
 /// Until topics just made are known everywhere.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(30);
 /// Topics that are missing, and settings that are not told, may only not be there yet.
-const MISSING_LOOKS: u32 = 15;
+const MISSING_FOR: Duration = Duration::from_secs(3);
 const HIDDEN_LOOKS: u32 = 5;
-const HIDDEN_PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(200);
 /// Below this, positions of idle partitions vanish too soon (design §4.7).
 const OFFSETS_RETENTION_MIN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// An intake topic that keeps records for less loses them in a longer outage.
@@ -130,7 +130,7 @@ pub fn prepare(log: &Librdkafka, cluster: &Cluster, options: Options) -> Result<
     let existing = Existing::read(log)?;
     let missing: Vec<&Spec> = specs.iter().filter(|spec| !existing.topics.contains_key(&spec.name)).collect();
     let created = create(log, &missing, replication(options, existing.brokers.len()))?;
-    wait_until_visible(log, &specs)?;
+    existing_within(log, &specs, VISIBLE_WITHIN)?;
     let warnings = verify(log, cluster)?;
     for spec in &specs {
         let first = match (spec.kind, options.intake_start) {
@@ -147,7 +147,7 @@ pub fn prepare(log: &Librdkafka, cluster: &Cluster, options: Options) -> Result<
 /// Verifies that the topics are there and as they must be.
 pub fn verify(log: &Librdkafka, cluster: &Cluster) -> Result<Vec<Warning>, Error> {
     let specs = spec::topics(cluster);
-    let existing = existing_for(log, &specs)?;
+    let existing = existing_within(log, &specs, MISSING_FOR)?;
     let settings = topic_settings(log, &specs, &existing)?;
     let mut wrong = Vec::new();
     let mut warnings = Vec::new();
@@ -183,17 +183,17 @@ pub fn verify(log: &Librdkafka, cluster: &Cluster) -> Result<Vec<Warning>, Error
     Ok(warnings)
 }
 
-/// A broker may not know yet of topics that another coordinator has just made.
-fn existing_for(log: &Librdkafka, specs: &[Spec]) -> Result<Existing, log::Error> {
-    let mut existing = Existing::read(log)?;
-    for _ in 0..MISSING_LOOKS {
-        if specs.iter().all(|spec| existing.topics.contains_key(&spec.name)) {
-            break;
+/// What is there as soon as all of these are, or then: a broker may not know yet of topics just made.
+fn existing_within(log: &Librdkafka, specs: &[Spec], limit: Duration) -> Result<Existing, log::Error> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let existing = Existing::read(log)?;
+        let all_there = specs.iter().all(|spec| existing.topics.contains_key(&spec.name));
+        if all_there || Instant::now() >= deadline {
+            return Ok(existing);
         }
-        thread::sleep(HIDDEN_PAUSE);
-        existing = Existing::read(log)?;
+        thread::sleep(PAUSE);
     }
-    Ok(existing)
 }
 
 /// Frees what lies before these offsets; each must be at most the committed position.
@@ -243,20 +243,6 @@ fn create(log: &Librdkafka, specs: &[&Spec], replication: u16) -> Result<Vec<Str
         }
     }
     Ok(created)
-}
-
-fn wait_until_visible(log: &Librdkafka, specs: &[Spec]) -> Result<(), log::Error> {
-    let deadline = Instant::now() + VISIBLE_WITHIN;
-    loop {
-        let existing = Existing::read(log)?;
-        if specs.iter().all(|spec| existing.topics.contains_key(&spec.name)) {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            return Err(log::Error::Unavailable("topics just made are not visible".to_owned()));
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// What the first position of a partition is that has none.
@@ -331,7 +317,7 @@ fn topic_settings(
         if !specs.iter().zip(&answers).any(is_hidden) {
             break;
         }
-        thread::sleep(HIDDEN_PAUSE);
+        thread::sleep(PAUSE);
         answers = describe()?;
     }
     // Answers come in the order of the questions.

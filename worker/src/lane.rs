@@ -338,6 +338,11 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             gate
         });
         let Some(batch) = batch else { return Ok(()) };
+        // To judge a target may have taken a question to Kafka, and that its time.
+        if !self.firing.may_fire() {
+            return Err(Ended::Unclean("the lease is about to end".to_owned()));
+        }
+        let now = self.node.clock.now_ms().unwrap_or(now);
         (self.began_at, self.committed_at) = (Instant::now(), Instant::now());
         self.firing.fire(batch, now, caution)
     }

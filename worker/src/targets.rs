@@ -7,10 +7,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
     time::Duration,
 };
 
@@ -45,7 +41,7 @@ const BATCH_BYTES: usize = 1_000_000;
 /// What a record costs on the wire besides its content: batch header, varints, and
 /// the headers and stamps we add (`delivered`).
 const RECORD_OVERHEAD: usize = 512;
-/// How long Kafka is not asked again after it gave no answer.
+/// How long Kafka is not asked again at least after it gave no answer; longer if that took long.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// What to do with a record for a target.
@@ -91,32 +87,31 @@ impl Refused {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Fact {
     asked_at: Instant,
     /// How long it took to ask.
     took: Duration,
-    /// Whether it was needed while it was new.
-    used: AtomicBool,
     /// Or since when it is missing.
     info: Result<TopicInfo, Instant>,
+    /// Whether it was needed while it was new.
+    used: bool,
     /// How often it was asked about since a record for it was read or judged.
-    idle: AtomicU32,
+    idle: u32,
     /// Whether the broker takes records for it: some were delivered, or would have been.
-    proven: AtomicBool,
-    /// Something was refused since it was asked.
-    doubted: AtomicBool,
-    /// The broker did not know it, though it was said to be there; until one is delivered.
-    suspected: AtomicBool,
+    proven: bool,
+    /// When something was refused that this may have to do with.
+    doubted_at: Option<Instant>,
 }
 
 impl Fact {
     fn is_fresh(&self) -> bool {
         let missing_for = self.info.err().map_or(Duration::ZERO, |since| self.asked_at - since);
-        let fresh = if self.used.load(Ordering::Relaxed) { FRESH } else { FRESH_FIRST };
+        // What nobody needed may have been missing long and be there since.
+        let fresh = if self.used { FRESH.max(missing_for).min(FRESH_MAX) } else { FRESH_FIRST };
         let patience = (self.took * PATIENCE).min(PATIENCE_MAX);
-        let fresh_for = fresh.max(patience).max(missing_for).min(FRESH_MAX);
-        !self.doubted.load(Ordering::Relaxed) && self.asked_at.elapsed() < fresh_for
+        let is_doubted = self.doubted_at.is_some_and(|at| at >= self.asked_at);
+        !is_doubted && self.asked_at.elapsed() < fresh.max(patience)
     }
 }
 
@@ -127,29 +122,30 @@ struct Condemned {
     last_at: Option<Instant>,
 }
 
-/// Facts about targets, shared by all jobs of a process.
+/// Facts about targets, shared by all jobs of a process. No lock is held while Kafka is asked:
+/// in the simulator, whose lanes share a thread, that would be for ever.
 #[derive(Debug)]
 pub(crate) struct Targets<L> {
     log: L,
-    facts: Mutex<HashMap<Box<str>, Arc<Fact>>>,
+    facts: Mutex<HashMap<Box<str>, Fact>>,
     /// Read by a lane, and not asked about yet.
     wanted: Mutex<HashSet<Box<str>>>,
     condemned: Mutex<Condemned>,
-    /// Never held while Kafka is asked: in the simulator that would be for ever.
-    silent_since: Mutex<Option<Instant>>,
+    /// Until when Kafka is not asked, as it gave no answer.
+    silent_until: Mutex<Option<Instant>>,
 }
 
 impl<L: Log> Targets<L> {
     pub(crate) fn new(log: L) -> Self {
-        let (facts, wanted, condemned, silent_since) = Default::default();
-        Self { log, facts, wanted, condemned, silent_since }
+        let (facts, wanted, condemned, silent_until) = Default::default();
+        Self { log, facts, wanted, condemned, silent_until }
     }
 
     /// Records for this topic will have to be judged: one question asks about all that are
     /// wanted.
     pub(crate) fn want(&self, topic: &str) {
-        if let Some(fact) = self.facts.lock().get(topic) {
-            fact.idle.store(0, Ordering::Relaxed);
+        if let Some(fact) = self.facts.lock().get_mut(topic) {
+            fact.idle = 0;
             return;
         }
         let mut wanted = self.wanted.lock();
@@ -187,7 +183,7 @@ impl<L: Log> Targets<L> {
             None if bytes > BATCH_BYTES => Verdict::SendAlone,
             _ => Verdict::Send,
         };
-        if let Some(pause) = wary_for.filter(|_| !fact.proven.load(Ordering::Relaxed)) {
+        if let Some(pause) = wary_for.filter(|_| !fact.proven) {
             return Verdict::PutOff(pause);
         }
         sent
@@ -203,20 +199,12 @@ impl<L: Log> Targets<L> {
         condemned.targets.insert(topic, (now + CONDEMNED, reason));
     }
 
-    /// The broker does not know a target that these facts say is there: they may be older than its
-    /// end, so they are asked anew. False if that was done already, and no record delivered since.
-    pub(crate) fn suspect(&self, topic: &str) -> bool {
-        let facts = self.facts.lock();
-        facts.get(topic).is_some_and(|fact| !fact.suspected.swap(true, Ordering::Relaxed))
-    }
-
     /// The broker takes records for these.
     pub(crate) fn prove<'a>(&self, topics: impl Iterator<Item = &'a str>) {
-        let (mut condemned, facts, mut last) = (self.condemned.lock(), self.facts.lock(), "");
+        let (mut condemned, mut facts, mut last) = (self.condemned.lock(), self.facts.lock(), "");
         for topic in topics.filter(|topic| std::mem::replace(&mut last, topic) != *topic) {
-            if let Some(fact) = facts.get(topic) {
-                fact.proven.store(true, Ordering::Relaxed);
-                fact.suspected.store(false, Ordering::Relaxed);
+            if let Some(fact) = facts.get_mut(topic) {
+                fact.proven = true;
             }
             if !condemned.targets.is_empty() {
                 condemned.targets.remove(topic);
@@ -226,38 +214,44 @@ impl<L: Log> Targets<L> {
 
     /// Asks anew about these before the next record: something was refused.
     pub(crate) fn doubt(&self, topics: &HashSet<Box<str>>) {
-        let facts = self.facts.lock();
-        for fact in topics.iter().filter_map(|topic| facts.get(topic)) {
-            fact.doubted.store(true, Ordering::Relaxed);
+        let (mut facts, now) = (self.facts.lock(), Instant::now());
+        for topic in topics {
+            if let Some(fact) = facts.get_mut(topic) {
+                fact.doubted_at = Some(now);
+            }
         }
     }
 
-    fn fact(&self, topic: &str) -> Result<Arc<Fact>, Error> {
+    fn fact(&self, topic: &str) -> Result<Fact, Error> {
         if let Some(fact) = self.fresh(topic) {
             return Ok(fact);
         }
-        let silent_since = *self.silent_since.lock();
-        if silent_since.is_some_and(|since| since.elapsed() < SILENCE) {
+        let silent_until = *self.silent_until.lock();
+        let began_at = Instant::now();
+        if silent_until.is_some_and(|until| began_at < until) {
             return Err(Error::Unavailable("kafka has just not answered".to_owned()));
         }
-        self.ask(topic).inspect_err(|_| *self.silent_since.lock() = Some(Instant::now()))
+        self.ask(topic).inspect_err(|_| {
+            let pause = (began_at.elapsed() * PATIENCE).clamp(SILENCE, PATIENCE_MAX);
+            *self.silent_until.lock() = Some(Instant::now() + pause);
+        })
     }
 
-    fn fresh(&self, topic: &str) -> Option<Arc<Fact>> {
-        let fact = self.facts.lock().get(topic).filter(|fact| fact.is_fresh()).cloned()?;
-        fact.idle.store(0, Ordering::Relaxed);
-        fact.used.store(true, Ordering::Relaxed);
-        Some(fact)
+    fn fresh(&self, topic: &str) -> Option<Fact> {
+        let mut facts = self.facts.lock();
+        let fact = facts.get_mut(topic).filter(|fact| fact.is_fresh())?;
+        (fact.idle, fact.used) = (0, true);
+        Some(*fact)
     }
 
     /// Asks about this topic and, with it, about all others that are wanted or no longer fresh:
     /// one request for many costs little more than for one.
-    fn ask(&self, topic: &str) -> Result<Arc<Fact>, Error> {
+    fn ask(&self, topic: &str) -> Result<Fact, Error> {
         // In order, for the simulator to do the same each time.
         let mut topics: BTreeSet<Box<str>> = self.wanted.lock().iter().cloned().collect();
         topics.insert(topic.into());
         for (topic, fact) in self.facts.lock().iter() {
-            if !fact.is_fresh() && fact.idle.load(Ordering::Relaxed) < IDLE_MAX {
+            if !fact.is_fresh() && fact.idle < IDLE_MAX {
                 topics.insert(topic.clone());
             }
         }
@@ -270,30 +264,22 @@ impl<L: Log> Targets<L> {
         for (name, info) in names.into_iter().zip(found) {
             wanted.remove(name);
             let known = facts.get(name);
-            let idle_for = |known: &Arc<Fact>| match known.idle.load(Ordering::Relaxed) {
-                _ if name == topic => 0,
-                idle => idle + 1,
-            };
             let missing_since = known.and_then(|known| known.info.err()).unwrap_or(asked_at);
-            let was = |flag: fn(&Fact) -> &AtomicBool| {
-                AtomicBool::new(known.is_some_and(|known| flag(known).load(Ordering::Relaxed)))
-            };
+            let used = name == topic;
             let fact = Fact {
                 asked_at,
                 took,
-                used: AtomicBool::new(name == topic),
                 info: info.ok_or(missing_since),
-                idle: AtomicU32::new(known.map_or(0, idle_for)),
-                proven: was(|known| &known.proven),
-                doubted: AtomicBool::new(false),
-                suspected: was(|known| &known.suspected),
+                used,
+                idle: known.map_or(0, |known| if used { 0 } else { known.idle + 1 }),
+                proven: known.is_some_and(|known| known.proven),
+                doubted_at: known.and_then(|known| known.doubted_at),
             };
-            facts.insert(name.into(), Arc::new(fact));
+            facts.insert(name.into(), fact);
         }
-        let is_idle = |fact: &Fact| fact.idle.load(Ordering::Relaxed) >= IDLE_MAX;
         let is_full = facts.len() > REMEMBERED;
-        facts.retain(|_, fact| fact.is_fresh() || !(is_full || is_idle(fact)));
-        facts.get(topic).cloned().ok_or_else(|| Error::Unavailable("kafka has not answered".to_owned()))
+        facts.retain(|_, fact| fact.is_fresh() || !(is_full || fact.idle >= IDLE_MAX));
+        facts.get(topic).copied().ok_or_else(|| Error::Unavailable("kafka has not answered".to_owned()))
     }
 }
 
@@ -310,6 +296,8 @@ impl Condemned {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use ksched_kafka::memory::{MemoryBroker, MemoryLog, TopicConfig};
     use tokio::time::{advance, sleep};
 
@@ -346,25 +334,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_target_that_the_broker_does_not_know_is_asked_about_once_more() {
+    async fn what_was_missing_is_believed_so_only_while_it_is_needed() {
+        let broker = MemoryBroker::new(Arc::new(|| 0));
+        broker.create_topic("there", 1, TopicConfig::default()).unwrap();
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"));
+        let missing = || refuse(Refused::NoTopic("late".into()));
+        assert_eq!(targets.judge("late", None, 1), missing());
+        // For half a minute only the other one is needed; then the first is made.
+        for _ in 0..6 {
+            advance(FRESH).await;
+            assert_eq!(targets.judge("there", None, 1), Verdict::Send);
+        }
+        broker.create_topic("late", 1, TopicConfig::default()).unwrap();
+        advance(FRESH_FIRST).await;
+        assert_eq!(targets.judge("late", None, 1), Verdict::Send);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_doubted_is_asked_about_anew() {
         let broker = MemoryBroker::new(Arc::new(|| 0));
         broker.create_topic("gone", 1, TopicConfig::default()).unwrap();
         let targets = Targets::new(MemoryLog::direct(&broker, "group"));
         assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
         broker.delete_topic("gone").unwrap();
         assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
-        let again = || {
-            let is_first = targets.suspect("gone");
-            targets.doubt(&HashSet::from(["gone".into()]));
-            is_first
-        };
-        assert!(again());
+        targets.doubt(&HashSet::from(["gone".into()]));
+        advance(Duration::from_millis(1)).await;
         assert_eq!(targets.judge("gone", None, 1), refuse(Refused::NoTopic("gone".into())));
-        // Whatever is said of it: not for ever.
-        assert!(!again());
-        assert_eq!(targets.judge("gone", None, 1), refuse(Refused::NoTopic("gone".into())));
-        targets.prove(["gone"].into_iter());
-        assert!(again());
+        assert_eq!(targets.facts.lock()["gone"].asked_at, Instant::now());
     }
 
     #[tokio::test(start_paused = true)]

@@ -101,6 +101,7 @@ pub(crate) fn all() -> Vec<Stage> {
     let small = vec![
         scenario!(wheel::crosses_all_levels, 7, long, 5),
         scenario!(wheel::worker_killed_while_it_drains, 1, long, 30),
+        scenario!(wheel::what_is_no_message_is_dead_lettered, 1, long, 5),
         scenario!(wheel::everything_stopped_for_three_slots, 7, long, 60),
         scenario!(control_plane::all_stopped_beyond_level_two, 7, long, 15),
         scenario!(memory::stays_bounded, 13, long, 60),

@@ -78,6 +78,7 @@ fn usual() -> Stages {
 fn small() -> Stages {
     vec![
         stage![wheel::crosses_all_levels, wheel::worker_killed_while_it_drains],
+        stage![wheel::what_is_no_message_is_dead_lettered],
         stage![wheel::everything_stopped_for_three_slots],
         stage![memory::stays_bounded],
     ]

@@ -6,15 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use ksched_client::{Message, bench::Door};
 use ksched_core::{
     cluster::Geometry,
+    envelope,
+    message::{Content, Header},
     wheel::{Bucket, Place, lane_for},
 };
 
+use ksched_kafka::{Log as _, Outgoing, Producer as _};
+
 use crate::{
     bed::{Bed, block_on, eventually, job_name, now_ms},
-    catch::Catch,
+    catch::{Catch, Caught},
     run::{Load, Run},
     table,
 };
@@ -58,6 +63,51 @@ fn due_through_all_levels(lane: u16) -> i64 {
         in_level(due_ms, GEOMETRY.opens_at_ms(second), 1)
     };
     (1..600).map(|half| now_ms + half * 500).find(|due| crosses(*due).is_some()).expect("such a due time")
+}
+
+/// Whatever somebody writes to ksched's own topics is dead-lettered byte for byte when its bucket opens, and
+/// holds nothing up.
+pub(crate) fn what_is_no_message_is_dead_lettered(bed: &Bed) {
+    let scenario = "wheel::what_is_no_message_is_dead_lettered";
+    let dead = Catch::start(bed, "ksched.dlq");
+    let run =
+        Run::start(bed, scenario, Load { rate: 100, seconds: 10, delays_ms: (0, 20_000), ..Load::default() });
+    let places = [("ksched.wheel.1", GEOMETRY.wheel_partitions()), ("ksched.due", GEOMETRY.due_partitions())];
+    let all =
+        || places.iter().flat_map(|(topic, count)| (0..*count).map(move |partition| (*topic, partition)));
+    let mut producer = bed.log.producer().unwrap();
+    for (tag, (topic, partition)) in all().enumerate() {
+        // Nearly: the header is there, and says nothing.
+        let headers = vec![Header::new(envelope::NAME, Bytes::from_static(b"\xff\x00"))];
+        let value = format!("foreign {topic} {partition}");
+        let content = &Content { key: Some("key".into()), value: Some(value.into()), headers };
+        producer
+            .send(tag, Outgoing { topic, partition: Some(partition), timestamp_ms: None, content })
+            .unwrap();
+    }
+    assert!(producer.flush().unwrap().is_empty());
+    let outcome = run.finish(None);
+    outcome.assert_exact();
+    outcome.assert_worst_below(Duration::from_secs(3));
+
+    // A bucket just closed opens again when the ring has turned.
+    let turn = Duration::from_millis((i64::from(GEOMETRY.ring()) + 2) as u64 * GEOMETRY.slot_width_ms as u64);
+    let expected: Vec<_> = all().collect();
+    let letters =
+        dead.wait_for(expected.len(), turn + Duration::from_secs(20), |c| c.value().starts_with("foreign"));
+    let origin = |letter: &Caught| {
+        let partition = letter.header("ksched-origin-partition")?.parse::<i32>().ok()?;
+        Some((letter.header("ksched-origin-topic")?, partition))
+    };
+    let mut found: Vec<_> = letters.iter().filter_map(origin).collect();
+    found.sort_unstable_by_key(|(topic, partition)| (topic == "ksched.due", *partition));
+    let found: Vec<_> = found.iter().map(|(topic, partition)| (topic.as_str(), *partition)).collect();
+    assert_eq!(found, expected, "dead letters by origin, each once");
+    for letter in &letters {
+        let (topic, partition) = origin(letter).unwrap();
+        assert_eq!(letter.value(), format!("foreign {topic} {partition}"));
+        assert_eq!(letter.header("ksched-error-code").as_deref(), Some("NOT_A_MESSAGE"));
+    }
 }
 
 /// A drain's holder dies; another worker runs that lane. Nothing of lanes that live is late.

@@ -92,24 +92,25 @@ impl Caution {
     ) {
         let topic = |tag: usize| entries.get(tag).and_then(target).map(Box::from);
         let topics: HashSet<_> = (0..entries.len()).filter_map(topic).collect();
-        let is_condemned =
+        let is_blamed =
             |r: &&Refusal| matches!(r.reason, RefusalReason::UnknownTarget | RefusalReason::NotAuthorised);
-        let condemned = refusals.iter().filter(is_condemned);
-        let condemned: HashMap<Box<str>, _> =
-            condemned.filter_map(|r| Some((topic(r.tag)?, &r.reason))).collect();
-        if !condemned.is_empty() {
+        let blamed = refusals.iter().filter(is_blamed);
+        let blamed: HashMap<Box<str>, _> = blamed.filter_map(|r| Some((topic(r.tag)?, &r.reason))).collect();
+        if !blamed.is_empty() {
             let is_open = |r: &&Refusal| r.reason == RefusalReason::NotAttempted;
             let open = refusals.iter().filter(is_open).filter_map(|r| target(entries.get(r.tag)?));
             targets.prove(open);
             // Theirs is the blame: the rest is sent again without them.
-            for (topic, reason) in condemned {
-                if *reason == RefusalReason::UnknownTarget && targets.suspect(&topic) {
-                    // Others may have gone with it.
+            for (topic, reason) in blamed {
+                if *reason == RefusalReason::UnknownTarget {
+                    // The facts may be older than its end, and others may have gone with it. If they still
+                    // say that it is there, one of two brokers is behind: nothing to dead-letter a message for.
                     targets.doubt(&topics);
-                    continue;
+                    self.put_off(topic);
+                } else {
+                    warn!(%topic, %reason, "target refuses: its messages are dead-lettered");
+                    targets.condemn(topic, reason.to_string());
                 }
-                warn!(%topic, %reason, "target refuses: its messages are dead-lettered");
-                targets.condemn(topic, reason.to_string());
             }
             return;
         }
