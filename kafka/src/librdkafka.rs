@@ -19,7 +19,11 @@ mod reader;
 mod renewed;
 mod transactional;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     Offset as RdOffset, TopicPartitionList,
@@ -41,8 +45,8 @@ use crate::log::{Error, Log, Offset, Position, TopicInfo, TopicPartition};
 
 /// For a question to a broker.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
-/// For a question about targets, which a lane waits for.
-const TARGETS_LIMIT: Duration = Duration::from_secs(3);
+/// For all of a question about a few targets, which a lane waits for; about many it is [`ASK_LIMIT`].
+const FEW_LIMIT: Duration = Duration::from_secs(3);
 /// So many topics are asked about one at a time: a list of all that there are may be long.
 const SINGLY: usize = 8;
 /// Topics whose settings are asked for in one request: some 3 KB of answer each.
@@ -157,12 +161,17 @@ impl Librdkafka {
     }
 
     /// Number of partitions of each; an inner `None` where Kafka does not tell.
-    fn partitions_of_many(&self, names: &[&str]) -> Result<Vec<Option<Option<i32>>>, Error> {
+    fn partitions_of_many(
+        &self,
+        names: &[&str],
+        deadline: Instant,
+    ) -> Result<Vec<Option<Option<i32>>>, Error> {
+        let singly = |name: &str| Ok(told(name, self.partitions_of(name, left(deadline))?));
         if names.len() <= SINGLY {
-            return names.iter().map(|name| Ok(told(name, self.partitions_of(name)?))).collect();
+            return names.iter().map(|name| singly(name)).collect();
         }
         let there: HashMap<String, _> = self.ask(|asker| {
-            let metadata = asker.fetch_metadata(None, TARGETS_LIMIT)?;
+            let metadata = asker.fetch_metadata(None, left(deadline))?;
             Ok(metadata.topics().iter().map(|found| (found.name().to_owned(), count(found))).collect())
         })?;
         let omitted = names.iter().filter(|name| !there.contains_key(**name)).count();
@@ -170,25 +179,25 @@ impl Librdkafka {
             Some(count) => Ok(told(name, *count)),
             // Asked by name Kafka says whether a topic is not there or only not to be seen, and so not
             // to be written to either. Of many that is not worth a question each.
-            None if omitted <= SINGLY => Ok(told(name, self.partitions_of(name)?)),
+            None if omitted <= SINGLY => singly(name),
             None => Ok(None),
         };
         names.iter().map(find).collect()
     }
 
-    fn partitions_of(&self, name: &str) -> Result<Result<Option<i32>, Code>, Error> {
+    fn partitions_of(&self, name: &str, limit: Duration) -> Result<Result<Option<i32>, Code>, Error> {
         self.ask(|asker| {
-            let metadata = asker.fetch_metadata(Some(name), TARGETS_LIMIT)?;
+            let metadata = asker.fetch_metadata(Some(name), limit)?;
             Ok(metadata.topics().iter().find(|each| each.name() == name).map_or(Ok(None), count))
         })
     }
 
     /// `max.message.bytes` of each; `None` where it may not be read, or not yet (topics.rs, `topic_settings`).
-    fn max_message_bytes(&self, names: &[&str]) -> Result<Vec<Option<usize>>, Error> {
+    fn max_message_bytes(&self, names: &[&str], deadline: Instant) -> Result<Vec<Option<usize>>, Error> {
         let mut found = Vec::with_capacity(names.len());
-        let options = AdminOptions::new().request_timeout(Some(TARGETS_LIMIT));
         for some in names.chunks(DESCRIBED_AT_ONCE) {
             let asked: Vec<_> = some.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+            let options = AdminOptions::new().request_timeout(Some(left(deadline)));
             let answers = self.administer(|admin| admin.describe_configs(&asked, &options))?;
             let value = |answer: ConfigResourceResult| {
                 answer.ok()?.get("max.message.bytes")?.value.as_deref()?.parse().ok()
@@ -198,6 +207,11 @@ impl Librdkafka {
         }
         Ok(found)
     }
+}
+
+/// At least a moment: librdkafka takes none for no limit, or refuses it.
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(10))
 }
 
 /// Number of partitions; `None` if there is no such topic.
@@ -335,15 +349,18 @@ impl Log for Librdkafka {
     }
 
     fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
-        self.partitions_of(topic)?.map_err(|code| failure::by_code(code, &format!("{topic}: {code}")))
+        self.partitions_of(topic, ASK_LIMIT)?
+            .map_err(|code| failure::by_code(code, &format!("{topic}: {code}")))
     }
 
     fn topics(&self, names: &[&str]) -> Result<Vec<Option<TopicInfo>>, Error> {
-        let partitions = self.partitions_of_many(names)?;
+        let limit = if names.len() <= SINGLY { FEW_LIMIT } else { ASK_LIMIT };
+        let deadline = Instant::now() + limit;
+        let partitions = self.partitions_of_many(names, deadline)?;
         let there = names.iter().zip(&partitions).filter(|(_, found)| found.is_some());
         let there: Vec<&str> = there.map(|(name, _)| *name).collect();
         // Without its limit a topic can be written to with care; whether Kafka is there is known.
-        let limits = self.max_message_bytes(&there).unwrap_or_else(|error| {
+        let limits = self.max_message_bytes(&there, deadline).unwrap_or_else(|error| {
             tracing::debug!(%error, "max.message.bytes of targets is not told");
             Vec::new()
         });

@@ -130,7 +130,9 @@ pub fn prepare(log: &Librdkafka, cluster: &Cluster, options: Options) -> Result<
     let existing = Existing::read(log)?;
     let missing: Vec<&Spec> = specs.iter().filter(|spec| !existing.topics.contains_key(&spec.name)).collect();
     let created = create(log, &missing, replication(options, existing.brokers.len()))?;
-    existing_within(log, &specs, VISIBLE_WITHIN)?;
+    if !existing_within(log, &specs, VISIBLE_WITHIN)?.has_all(&specs) {
+        return Err(log::Error::Unavailable("topics just made are not visible".to_owned()).into());
+    }
     let warnings = verify(log, cluster)?;
     for spec in &specs {
         let first = match (spec.kind, options.intake_start) {
@@ -183,13 +185,18 @@ pub fn verify(log: &Librdkafka, cluster: &Cluster) -> Result<Vec<Warning>, Error
     Ok(warnings)
 }
 
+impl Existing {
+    fn has_all(&self, specs: &[Spec]) -> bool {
+        specs.iter().all(|spec| self.topics.contains_key(&spec.name))
+    }
+}
+
 /// What is there as soon as all of these are, or then: a broker may not know yet of topics just made.
 fn existing_within(log: &Librdkafka, specs: &[Spec], limit: Duration) -> Result<Existing, log::Error> {
     let deadline = Instant::now() + limit;
     loop {
         let existing = Existing::read(log)?;
-        let all_there = specs.iter().all(|spec| existing.topics.contains_key(&spec.name));
-        if all_there || Instant::now() >= deadline {
+        if existing.has_all(specs) || Instant::now() >= deadline {
             return Ok(existing);
         }
         thread::sleep(PAUSE);

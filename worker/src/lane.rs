@@ -342,7 +342,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         if !self.firing.may_fire() {
             return Err(Ended::Unclean("the lease is about to end".to_owned()));
         }
-        let now = self.node.clock.now_ms().unwrap_or(now);
+        let now = self.node.clock.now_ms().map_or(now, |later| later.max(now));
         (self.began_at, self.committed_at) = (Instant::now(), Instant::now());
         self.firing.fire(batch, now, caution)
     }

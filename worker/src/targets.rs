@@ -41,7 +41,7 @@ const BATCH_BYTES: usize = 1_000_000;
 /// What a record costs on the wire besides its content: batch header, varints, and
 /// the headers and stamps we add (`delivered`).
 const RECORD_OVERHEAD: usize = 512;
-/// How long Kafka is not asked again at least after it gave no answer; longer if that took long.
+/// How long Kafka is not asked again at least after it gave no answer; as long as [`PATIENCE`] says if that took long.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// What to do with a record for a target.
@@ -160,13 +160,18 @@ impl<L: Log> Targets<L> {
         if let Some(reason) = condemned {
             return refuse(Refused::ByBroker(reason));
         }
-        let fact = match self.fact(topic) {
-            Ok(fact) => fact,
-            // Kafka itself is away: the transaction will find out.
-            Err(_) => return Verdict::Send,
+        let (fact, is_fresh) = match self.fact(topic) {
+            Ok(fact) => (fact, true),
+            // Kafka gives no answer. What is known will mostly still be so; of the rest the transaction will tell.
+            Err(_) => match self.facts.lock().get(topic) {
+                Some(fact) => (*fact, false),
+                None => return Verdict::Send,
+            },
         };
-        let Ok(info) = fact.info else {
-            return refuse(Refused::NoTopic(topic.into()));
+        let info = match fact.info {
+            Ok(info) => info,
+            Err(_) if is_fresh => return refuse(Refused::NoTopic(topic.into())),
+            Err(_) => return Verdict::PutOff(SILENCE),
         };
         if let (Some(partition), Some(partitions)) = (partition, info.partitions)
             && partition >= partitions
@@ -231,10 +236,10 @@ impl<L: Log> Targets<L> {
         if silent_until.is_some_and(|until| began_at < until) {
             return Err(Error::Unavailable("kafka has just not answered".to_owned()));
         }
-        self.ask(topic).inspect_err(|_| {
-            let pause = (began_at.elapsed() * PATIENCE).clamp(SILENCE, PATIENCE_MAX);
-            *self.silent_until.lock() = Some(Instant::now() + pause);
-        })
+        let asked = self.ask(topic);
+        let pause = (began_at.elapsed() * PATIENCE).clamp(SILENCE, PATIENCE_MAX);
+        *self.silent_until.lock() = asked.is_err().then(|| Instant::now() + pause);
+        asked
     }
 
     fn fresh(&self, topic: &str) -> Option<Fact> {
@@ -265,11 +270,17 @@ impl<L: Log> Targets<L> {
             wanted.remove(name);
             let known = facts.get(name);
             let missing_since = known.and_then(|known| known.info.err()).unwrap_or(asked_at);
+            let known_limit = known.and_then(|known| known.info.ok()?.max_message_bytes);
+            // A limit that is not told this time is the one told last.
+            let still = |info: TopicInfo| TopicInfo {
+                max_message_bytes: info.max_message_bytes.or(known_limit),
+                ..info
+            };
             let used = name == topic;
             let fact = Fact {
                 asked_at,
                 took,
-                info: info.ok_or(missing_since),
+                info: info.map(still).ok_or(missing_since),
                 used,
                 idle: known.map_or(0, |known| if used { 0 } else { known.idle + 1 }),
                 proven: known.is_some_and(|known| known.proven),
@@ -277,9 +288,10 @@ impl<L: Log> Targets<L> {
             };
             facts.insert(name.into(), fact);
         }
+        let asked = facts.get(topic).copied();
         let is_full = facts.len() > REMEMBERED;
         facts.retain(|_, fact| fact.is_fresh() || !(is_full || fact.idle >= IDLE_MAX));
-        facts.get(topic).copied().ok_or_else(|| Error::Unavailable("kafka has not answered".to_owned()))
+        asked.ok_or_else(|| Error::Unavailable("kafka has not answered".to_owned()))
     }
 }
 
@@ -359,6 +371,8 @@ mod tests {
         broker.delete_topic("gone").unwrap();
         assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
         targets.doubt(&HashSet::from(["gone".into()]));
+        // As if the question were under way: what is doubted while it is asked about is asked once more.
+        assert_eq!(targets.judge("gone", None, 1), refuse(Refused::NoTopic("gone".into())));
         advance(Duration::from_millis(1)).await;
         assert_eq!(targets.judge("gone", None, 1), refuse(Refused::NoTopic("gone".into())));
         assert_eq!(targets.facts.lock()["gone"].asked_at, Instant::now());

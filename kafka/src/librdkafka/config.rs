@@ -121,6 +121,9 @@ impl Settings {
     pub(super) fn producer(&self, linger_ms: &str) -> ClientConfig {
         let mut config = self.producer_tuned(linger_ms);
         config
+            // It refuses by itself what it thinks is beyond a topic's last partition; by default it
+            // looks each five minutes whether there are more.
+            .set("topic.metadata.refresh.interval.ms", "10000")
             .set("retry.backoff.ms", "20")
             .set("retry.backoff.max.ms", "200")
             .set("message.timeout.ms", "10000");

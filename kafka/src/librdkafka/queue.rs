@@ -171,11 +171,7 @@ impl Queue {
     fn partitions(&self, topic: &str) -> Option<usize> {
         let metadata = self.client.as_ref()?.client().fetch_metadata(Some(topic), METADATA_LIMIT).ok()?;
         let found = metadata.topics().iter().find(|each| each.name() == topic)?;
-        match found.error().map(Code::from) {
-            None => Some(found.partitions().len()),
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::InvalidTopic) => Some(0),
-            Some(_) => None,
-        }
+        super::count(found).ok().map(|count| count.map_or(0, |count| usize::try_from(count).unwrap_or(0)))
     }
 }
 

@@ -86,7 +86,7 @@ fn small() -> Stages {
 
 /// On a cluster that delivers at least once.
 fn loose() -> Stages {
-    vec![stage![at_least_once::worker_killed]]
+    vec![stage![at_least_once::target_grown], stage![at_least_once::worker_killed]]
 }
 
 fn main() -> ExitCode {

@@ -75,10 +75,11 @@ pub(crate) fn what_is_no_message_is_dead_lettered(bed: &Bed) {
     let places = [("ksched.wheel.1", GEOMETRY.wheel_partitions()), ("ksched.due", GEOMETRY.due_partitions())];
     let all =
         || places.iter().flat_map(|(topic, count)| (0..*count).map(move |partition| (*topic, partition)));
+    // The header of a message is there, and says nothing.
+    let nearly = || Header::new(envelope::NAME, Bytes::from_static(b"\xff\x00"));
     let mut producer = bed.log.producer().unwrap();
     for (tag, (topic, partition)) in all().enumerate() {
-        // Nearly: the header is there, and says nothing.
-        let headers = vec![Header::new(envelope::NAME, Bytes::from_static(b"\xff\x00"))];
+        let headers = vec![nearly()];
         let value = format!("foreign {topic} {partition}");
         let content = &Content { key: Some("key".into()), value: Some(value.into()), headers };
         producer
@@ -87,8 +88,9 @@ pub(crate) fn what_is_no_message_is_dead_lettered(bed: &Bed) {
     }
     assert!(producer.flush().unwrap().is_empty());
     let outcome = run.finish(None);
-    outcome.assert_exact();
-    outcome.assert_worst_below(Duration::from_secs(3));
+    // On a machine that has just started two clusters drains may come late.
+    outcome.assert_exact_but_order();
+    outcome.assert_worst_below(Duration::from_secs(20));
 
     // A bucket just closed opens again when the ring has turned.
     let turn = Duration::from_millis((i64::from(GEOMETRY.ring()) + 2) as u64 * GEOMETRY.slot_width_ms as u64);
@@ -106,6 +108,8 @@ pub(crate) fn what_is_no_message_is_dead_lettered(bed: &Bed) {
     for letter in &letters {
         let (topic, partition) = origin(letter).unwrap();
         assert_eq!(letter.value(), format!("foreign {topic} {partition}"));
+        assert_eq!(letter.content.key.as_deref(), Some(&b"key"[..]));
+        assert_eq!(letter.content.headers.first(), Some(&nearly()));
         assert_eq!(letter.header("ksched-error-code").as_deref(), Some("NOT_A_MESSAGE"));
     }
 }

@@ -100,12 +100,14 @@ impl Caution {
             let is_open = |r: &&Refusal| r.reason == RefusalReason::NotAttempted;
             let open = refusals.iter().filter(is_open).filter_map(|r| target(entries.get(r.tag)?));
             targets.prove(open);
-            // Theirs is the blame: the rest is sent again without them.
+            // Theirs is the blame: the rest is sent again without them. Where one is gone others may be gone too.
+            if blamed.values().any(|reason| **reason == RefusalReason::UnknownTarget) {
+                targets.doubt(&topics);
+            }
             for (topic, reason) in blamed {
                 if *reason == RefusalReason::UnknownTarget {
-                    // The facts may be older than its end, and others may have gone with it. If they still
-                    // say that it is there, one of two brokers is behind: nothing to dead-letter a message for.
-                    targets.doubt(&topics);
+                    // The facts may be older than its end. If new ones still say that it is there, one of two
+                    // brokers is behind: nothing to dead-letter a message for.
                     self.put_off(topic);
                 } else {
                     warn!(%topic, %reason, "target refuses: its messages are dead-lettered");
@@ -141,5 +143,68 @@ impl Caution {
         let pause = self.unhealthy.get(&topic).map_or(*UNHEALTHY_FOR.start(), |target| target.pause * 2);
         let pause = pause.min(*UNHEALTHY_FOR.end());
         self.unhealthy.insert(topic, Unhealthy { until: Instant::now() + pause, pause });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ksched_core::{
+        delivered,
+        envelope::Envelope,
+        message::{Content, Target},
+    };
+    use ksched_kafka::memory::{MemoryBroker, MemoryLog, TopicConfig};
+    use tokio::time::advance;
+
+    use super::{super::held, *};
+    use crate::targets::Refused;
+
+    fn entry(topic: &str) -> Entry<Held> {
+        let envelope = Envelope {
+            due_ms: 0,
+            scheduled_at_us: 0,
+            origin: 0,
+            hops: 0,
+            target: Target { topic: topic.into(), partition: None },
+            not_before_ms: None,
+            identity: None,
+            stamps: false,
+        };
+        let content = delivered::store(&envelope, Content::default());
+        let arrival = held::message(Inlet::Intake, 0, 0, content, envelope, topic.into());
+        Entry { inlet: arrival.inlet, offset: arrival.offset, action: Action::Fire, payload: arrival.payload }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_a_broker_does_not_know_is_put_off_until_kafka_says_that_it_is_gone() {
+        let broker = MemoryBroker::new(Arc::new(|| 0));
+        broker.create_topic("gone", 1, TopicConfig::default()).unwrap();
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"));
+        let mut caution = Caution::default();
+        let refuse = |reason| [Refusal { tag: 0, reason }];
+        let unknown = || refuse(RefusalReason::UnknownTarget);
+        let judge = || targets.judge("gone", None, 1);
+        assert_eq!(judge(), Verdict::Send);
+        // Metadata says that it is there, however often a broker does not know it.
+        for _ in 0..3 {
+            caution.learn(&targets, &[entry("gone")], &unknown());
+            assert!(caution.is_unhealthy("gone"));
+            advance(*UNHEALTHY_FOR.end()).await;
+            assert!(!caution.is_unhealthy("gone"));
+            assert_eq!(judge(), Verdict::Send);
+        }
+        // They say otherwise at once when it is gone.
+        broker.delete_topic("gone").unwrap();
+        caution.learn(&targets, &[entry("gone")], &unknown());
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(judge(), Verdict::Refuse(Box::new(Refused::NoTopic("gone".into()))));
+
+        // One that may not be written to is dead at once.
+        broker.create_topic("closed", 1, TopicConfig::default()).unwrap();
+        caution.learn(&targets, &[entry("closed")], &refuse(RefusalReason::NotAuthorised));
+        assert!(!caution.is_unhealthy("closed"));
+        assert!(matches!(targets.judge("closed", None, 1), Verdict::Refuse(_)));
     }
 }

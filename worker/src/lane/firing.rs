@@ -311,8 +311,11 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         reason: &RefusalReason,
         now: i64,
     ) -> Result<Option<Onward>, TransactionError> {
-        match (&entry.payload.body, reason) {
-            (Body::Message(message), reason) if reason.is_collateral() => {
+        let may_pass = reason.is_collateral() || *reason == RefusalReason::UnknownTarget;
+        match &entry.payload.body {
+            Body::Message(message) if may_pass => {
+                // Whether it is there is asked before it is sent again.
+                self.node.targets.doubt(&HashSet::from([Box::from(&*message.topic)]));
                 let (envelope, user) = message.unpack()?;
                 Ok(Some(self.put_off(entry, envelope, user, now)))
             }
