@@ -115,6 +115,9 @@ impl Bed for Server {
     fn delete_topic(&self, name: &str) {
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         wait(admin(&self.address).delete_topics(&[name], &options)).unwrap()[0].as_ref().unwrap();
+        // The controller answers, and the broker goes on taking records until it hears of it.
+        let log = self.log();
+        eventually("topic is gone", || log.partitions(name).unwrap().is_none());
     }
 
     fn delete_records(&self, before: &[(TopicPartition, i64)]) -> Result<(), Error> {
