@@ -218,7 +218,7 @@ impl<L: Log> Targets<L> {
     }
 
     /// Asks anew about these before the next record: something was refused.
-    pub(crate) fn doubt(&self, topics: &HashSet<Box<str>>) {
+    pub(crate) fn doubt<'a>(&self, topics: impl Iterator<Item = &'a str>) {
         let (mut facts, now) = (self.facts.lock(), Instant::now());
         for topic in topics {
             if let Some(fact) = facts.get_mut(topic) {
@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
         broker.delete_topic("gone").unwrap();
         assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
-        targets.doubt(&HashSet::from(["gone".into()]));
+        targets.doubt(["gone"].into_iter());
         // As if the question were under way: what is doubted while it is asked about is asked once more.
         assert_eq!(targets.judge("gone", None, 1), refuse(Refused::NoTopic("gone".into())));
         advance(Duration::from_millis(1)).await;
@@ -393,7 +393,7 @@ mod tests {
         );
         targets.prove(["proven", "proven"].into_iter());
         // That something was refused says nothing against it.
-        targets.doubt(&HashSet::from(["proven".into()]));
+        targets.doubt(["proven"].into_iter());
         targets.condemn("closed".into(), "no".to_owned());
         let all = ["closed", "proven", "unproven"].map(judge);
         assert_eq!(all, [refused(), Verdict::Send, Verdict::PutOff(WARY)]);

@@ -102,7 +102,7 @@ impl Caution {
             targets.prove(open);
             // Theirs is the blame: the rest is sent again without them. Where one is gone others may be gone too.
             if blamed.values().any(|reason| **reason == RefusalReason::UnknownTarget) {
-                targets.doubt(&topics);
+                targets.doubt(topics.iter().map(|topic| &**topic));
             }
             for (topic, reason) in blamed {
                 if *reason == RefusalReason::UnknownTarget {
@@ -116,7 +116,7 @@ impl Caution {
             }
             return;
         }
-        targets.doubt(&topics);
+        targets.doubt(topics.iter().map(|topic| &**topic));
         let collateral = |r: &&Refusal| r.reason.is_collateral();
         let failing: HashSet<_> = refusals.iter().filter(collateral).filter_map(|r| topic(r.tag)).collect();
         let refused = refusals.iter().find(|refusal| !collateral(refusal));

@@ -315,7 +315,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         match &entry.payload.body {
             Body::Message(message) if may_pass => {
                 // Whether it is there is asked before it is sent again.
-                self.node.targets.doubt(&HashSet::from([Box::from(&*message.topic)]));
+                self.node.targets.doubt(std::iter::once(&*message.topic));
                 let (envelope, user) = message.unpack()?;
                 Ok(Some(self.put_off(entry, envelope, user, now)))
             }
