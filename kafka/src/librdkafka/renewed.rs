@@ -9,29 +9,34 @@ use parking_lot::Mutex;
 
 use crate::log::Error;
 
-/// A client that had no answer for so long is made anew: now and then one does not find its way back to a broker
-/// that answers others (seen after everything had stood still: for minutes, `BrokerTransportFailure` each time).
-const SILENT_LIMIT: Duration = Duration::from_secs(15);
+/// A client that has failed to answer for so long is made anew: now and then one does not find its way back to a
+/// broker that answers others (seen after everything had stood still: for minutes, `BrokerTransportFailure` each
+/// time). That it answers something else meanwhile does not help: it was metadata that failed, and offsets came.
+const FAILING_LIMIT: Duration = Duration::from_secs(15);
+/// Failures further apart are none of a row. Longer than a question takes that is not answered.
+const ROW_GAP: Duration = Duration::from_secs(12);
 
-/// A client made when it is first needed, and made anew when it has been of no use for [`SILENT_LIMIT`].
+/// A client made when it is first needed, and made anew when it has failed for [`FAILING_LIMIT`].
 pub(super) struct Renewed<T> {
     make: Box<dyn Fn() -> Result<T, Error> + Send + Sync>,
-    silent_limit: Duration,
+    failing_limit: Duration,
+    row_gap: Duration,
     state: Mutex<Made<T>>,
 }
 
 struct Made<T> {
     client: Option<Arc<T>>,
-    /// Since when no question was answered.
-    silent_since: Option<Instant>,
+    /// First and last of a row of questions without an answer.
+    failing: Option<(Instant, Instant)>,
 }
 
 impl<T> Renewed<T> {
     pub(super) fn new(make: impl Fn() -> Result<T, Error> + Send + Sync + 'static) -> Self {
         Self {
             make: Box::new(make),
-            silent_limit: SILENT_LIMIT,
-            state: Mutex::new(Made { client: None, silent_since: None }),
+            failing_limit: FAILING_LIMIT,
+            row_gap: ROW_GAP,
+            state: Mutex::new(Made { client: None, failing: None }),
         }
     }
 
@@ -48,13 +53,19 @@ impl<T> Renewed<T> {
     /// A question, and what its answer says of the client.
     pub(super) fn ask<A>(&self, question: impl FnOnce(&T) -> Result<A, Error>) -> Result<A, Error> {
         let answer = question(&*self.get()?);
-        let mut state = self.state.lock();
         if !matches!(answer, Err(Error::Unavailable(_))) {
-            state.silent_since = None;
-        } else if state.silent_since.get_or_insert_with(Instant::now).elapsed() >= self.silent_limit {
-            tracing::info!("a Kafka client that had no answer for long is made anew");
+            return answer;
+        }
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        let since = match state.failing {
+            Some((since, last)) if now - last < self.row_gap => since,
+            _ => now,
+        };
+        state.failing = Some((since, now));
+        if now - since >= self.failing_limit {
+            tracing::info!("a Kafka client that fails to answer is made anew");
             // Whoever asks just now still has it.
-            *state = Made { client: None, silent_since: None };
+            *state = Made { client: None, failing: None };
         }
         answer
     }
@@ -67,27 +78,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_kept_as_long_as_it_has_answers() {
+    fn a_client_that_goes_on_failing_is_made_anew_whatever_else_it_answers() {
         let made = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&made);
         let mut renewed = Renewed::new(move || Ok(counted.fetch_add(1, Ordering::Relaxed) + 1));
-        renewed.silent_limit = Duration::from_millis(50);
-        let silent =
+        (renewed.failing_limit, renewed.row_gap) = (Duration::from_millis(300), Duration::from_millis(200));
+        let fail =
             || -> Result<usize, Error> { renewed.ask(|_| Err(Error::Unavailable("silence".to_owned()))) };
         let which = || renewed.ask(|client| Ok(*client)).unwrap();
-        assert!(silent().is_err());
-        std::thread::sleep(Duration::from_millis(60));
-        // An answer lies between: the silence begins anew, and a refusal is an answer.
+        // Now and then is no row, and a refusal is an answer.
+        for _ in 0..3 {
+            assert!(fail().is_err());
+            assert!(renewed.ask(|_| -> Result<(), Error> { Err(Error::Refused("no".to_owned())) }).is_err());
+            std::thread::sleep(Duration::from_millis(210));
+        }
         assert_eq!(which(), 1);
-        assert!(silent().is_err());
-        assert!(renewed.ask(|_| -> Result<(), Error> { Err(Error::Refused("no".to_owned())) }).is_err());
-        std::thread::sleep(Duration::from_millis(60));
-        assert!(silent().is_err());
-        assert_eq!(which(), 1);
-        assert!(silent().is_err());
-        std::thread::sleep(Duration::from_millis(60));
-        assert!(silent().is_err());
-        assert_eq!(which(), 2);
+        let began_at = Instant::now();
+        while which() == 1 {
+            assert!(fail().is_err());
+            assert!(began_at.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(began_at.elapsed() >= Duration::from_millis(300));
         assert_eq!(made.load(Ordering::Relaxed), 2);
     }
 }
