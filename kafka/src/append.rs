@@ -7,6 +7,9 @@
 //! requests. Order is kept between calls of which one began after the other was
 //! answered; of calls in flight together nobody may expect an order.
 //!
+//! Records for one topic, the busiest, have producers of their own: at each wake-up librdkafka goes through
+//! all partitions its producer has ever met (`rd_kafka_broker_produce_toppars`), and a wheel has hundreds.
+//!
 //! **Whether it happened.** [`Error::NotAppended`] is said only when it certainly did
 //! not: librdkafka never took the record, or the broker answered with a refusal that
 //! it gives before appending. A time-out, a purge, a fatal error or
@@ -33,7 +36,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode as Code},
     producer::{DeliveryResult, ProducerContext},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use self::slot::{Slot, Watch};
 use crate::{
@@ -95,16 +98,20 @@ impl Default for Limits {
 /// Contract: idempotent and with acks=all; one result for each record, in order, when
 /// all are settled, which they are within some 10 s.
 pub trait Appends: std::fmt::Debug + Send + Sync + 'static {
-    /// Records are on their way when this returns, whether or not the future is polled.
-    fn append_all(&self, records: Vec<Append>) -> Appending;
+    /// Records are on their way when this returns, whether or not the future is polled or
+    /// dropped; `room` is let go of when all are settled.
+    fn append_all(&self, records: Vec<Append>, room: Option<Room>) -> Appending;
 }
+
+/// A caller's share of what all callers may have in flight.
+pub type Room = OwnedSemaphorePermit;
 
 /// The results of one call.
 pub type Appending = Pin<Box<dyn Future<Output = Vec<Result<Appended, Error>>> + Send>>;
 
 impl Appends for Appender {
-    fn append_all(&self, records: Vec<Append>) -> Appending {
-        Box::pin(self.append_all(records))
+    fn append_all(&self, records: Vec<Append>, room: Option<Room>) -> Appending {
+        Box::pin(self.append_all(records, room))
     }
 }
 
@@ -117,12 +124,28 @@ pub struct Appender {
 struct Inner {
     limits: Limits,
     flight: Arc<Flight>,
+    /// The topic that has producers of its own.
+    busiest: Arc<str>,
+    its: Slots,
+    others: Slots,
+    /// Ends with the last handle.
+    _watch: Watch,
+}
+
+struct Slots {
     /// For a call that is alone.
     prompt: Arc<Slot>,
     /// For calls among others.
     gathering: Arc<Slot>,
-    /// Ends with the last handle.
-    _watch: Watch,
+}
+
+impl Slots {
+    fn new(log: &Librdkafka, flight: &Arc<Flight>) -> Result<Self, log::Error> {
+        let slot = |linger_ms: &str| {
+            Slot::new(librdkafka::producer_config(log, linger_ms), Arc::clone(flight)).map(Arc::new)
+        };
+        Ok(Self { prompt: slot("0")?, gathering: slot(LINGER_MS)? })
+    }
 }
 
 impl std::fmt::Debug for Appender {
@@ -136,24 +159,23 @@ impl std::fmt::Debug for Appender {
 
 impl Appender {
     /// Checks the settings; does not wait for a broker.
-    pub fn new(log: &Librdkafka, limits: Limits) -> Result<Self, log::Error> {
+    pub fn new(log: &Librdkafka, limits: Limits, busiest: Arc<str>) -> Result<Self, log::Error> {
         let flight = Arc::new(Flight::default());
-        let slot = |linger_ms: &str| {
-            Slot::new(librdkafka::producer_config(log, linger_ms), Arc::clone(&flight)).map(Arc::new)
-        };
-        let (prompt, gathering) = (slot("0")?, slot(LINGER_MS)?);
-        let watch = Watch::start([Arc::clone(&prompt), Arc::clone(&gathering)])?;
-        Ok(Self { inner: Arc::new(Inner { limits, flight, prompt, gathering, _watch: watch }) })
+        let (its, others) = (Slots::new(log, &flight)?, Slots::new(log, &flight)?);
+        let slots = [&its.prompt, &its.gathering, &others.prompt, &others.gathering].map(Arc::clone);
+        let watch = Watch::start(slots)?;
+        Ok(Self { inner: Arc::new(Inner { limits, flight, busiest, its, others, _watch: watch }) })
     }
 
     /// Appends records; the future gives one result for each, in order, when all are
-    /// settled, which they are within some 10 s. Records are on their way when this
-    /// returns, whether or not the future is polled; it never blocks.
+    /// settled, which they are within some 10 s, and then lets go of `room`. Records are on
+    /// their way when this returns, whether or not the future is polled or dropped; it never blocks.
     pub fn append_all(
         &self,
         records: Vec<Append>,
+        room: Option<Room>,
     ) -> impl Future<Output = Vec<Result<Appended, Error>>> + Send + use<> {
-        let call = Arc::new(Call::new(records.len()));
+        let call = Arc::new(Call::new(records.len(), room));
         self.hand_over(&records, &call);
         async move {
             call.wait().await;
@@ -183,14 +205,17 @@ impl Appender {
     }
 
     fn hand_over(&self, records: &[Append], call: &Arc<Call>) {
-        let Inner { limits, flight, prompt, gathering, .. } = &*self.inner;
+        let Inner { limits, flight, busiest, .. } = &*self.inner;
         let bytes: usize = records.iter().map(cost).sum();
         let others = match flight.take_off(records.len(), bytes, *limits) {
             Ok(others) => others,
             Err(TooMuch) => return (0..records.len()).for_each(|i| call.settle(i, Err(Error::Overloaded))),
         };
-        let slot = if others == 0 { prompt } else { gathering };
-        let client = slot.begins(call);
+        let way = |slots: &Slots| {
+            let slot = if others == 0 { &slots.prompt } else { &slots.gathering };
+            (Arc::clone(slot), slot.begins(call))
+        };
+        let (mut its, mut all_others) = (None, None);
         for (index, append) in records.iter().enumerate() {
             let parcel = Box::new(Parcel { call: Arc::clone(call), index, bytes: cost(append) });
             // The C library cuts header names at a zero byte when they are read again.
@@ -199,6 +224,11 @@ impl Appender {
                 parcel.land(flight, Err(Error::NotAppended(RefusalReason::Invalid(why))));
                 continue;
             }
+            let (slot, client) = if append.topic == *busiest {
+                its.get_or_insert_with(|| way(&self.inner.its))
+            } else {
+                all_others.get_or_insert_with(|| way(&self.inner.others))
+            };
             let outgoing = Outgoing {
                 topic: &append.topic,
                 partition: Some(append.partition),
@@ -208,7 +238,7 @@ impl Appender {
             if let Err((error, back)) = client.send(record(&outgoing, parcel)) {
                 let code = error.rdkafka_error_code().unwrap_or(Code::InvalidTopic);
                 if code == Code::Fatal {
-                    slot.replace(&client);
+                    slot.replace(client);
                 }
                 back.delivery_opaque.land(flight, Err(not_taken(code)));
             }
@@ -281,14 +311,17 @@ impl Flight {
 struct Call {
     open: AtomicUsize,
     results: Mutex<Vec<Option<Result<Appended, Error>>>>,
+    /// Until all are settled, whether or not somebody waits for that.
+    room: Mutex<Option<Room>>,
     done: Notify,
 }
 
 impl Call {
-    fn new(records: usize) -> Self {
+    fn new(records: usize, room: Option<Room>) -> Self {
         Self {
             open: AtomicUsize::new(records),
             results: Mutex::new((0..records).map(|_| None).collect()),
+            room: Mutex::new(room),
             done: Notify::new(),
         }
     }
@@ -298,6 +331,7 @@ impl Call {
             *place = Some(result);
         }
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            drop(self.room.lock().take());
             // `notify_one` keeps the permit if nobody waits yet.
             self.done.notify_one();
         }

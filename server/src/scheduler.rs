@@ -93,8 +93,8 @@ impl scheduler_server::Scheduler for Scheduler {
         request: Request<v1::ScheduleRequest>,
     ) -> Result<Response<v1::ScheduleResponse>, Status> {
         let request = request.into_inner();
-        let _room = self.placer.try_reserve(request::weight(&request))?;
-        let mut results = self.placer.schedule(vec![request]).await;
+        let room = self.placer.try_reserve(request::weight(&request))?;
+        let mut results = self.placer.schedule(vec![request], Some(room)).await;
         let result = results.pop().unwrap_or_else(|| Err(Error::OutcomeUnknown("no answer".to_owned())));
         Ok(result.map(Response::new)?)
     }
@@ -107,8 +107,8 @@ impl scheduler_server::Scheduler for Scheduler {
         if requests.len() > MAX_BATCH {
             return Err(Error::TooManyItems { items: requests.len() }.into());
         }
-        let _room = self.placer.try_reserve(requests.iter().map(request::weight).sum())?;
-        let outcomes = self.placer.schedule(requests).await;
+        let room = self.placer.try_reserve(requests.iter().map(request::weight).sum())?;
+        let outcomes = self.placer.schedule(requests, Some(room)).await;
         Ok(Response::new(v1::BatchScheduleResponse { results: all_told(outcomes) }))
     }
 

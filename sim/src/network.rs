@@ -15,7 +15,7 @@ use ksched_core::{
 };
 use ksched_kafka::{
     RefusalReason,
-    append::{self, Append, Appended, Appending, Appends},
+    append::{self, Append, Appended, Appending, Appends, Room},
     memory::{Batch, Failure, Link, LinkError, MemoryLog, NewRecord, ProducerId, Request, Response},
 };
 use ksched_server::store::Store as _;
@@ -220,10 +220,13 @@ fn describe(request: &Request) -> String {
 pub(crate) struct SimAppender(pub(crate) Arc<Process>);
 
 impl Appends for SimAppender {
-    fn append_all(&self, records: Vec<Append>) -> Appending {
+    fn append_all(&self, records: Vec<Append>, room: Option<Room>) -> Appending {
         let process = Arc::clone(&self.0);
-        let all: Vec<_> =
-            records.into_iter().map(|record| tokio::spawn(append(Arc::clone(&process), record))).collect();
+        let room = Arc::new(room);
+        let all: Vec<_> = records
+            .into_iter()
+            .map(|record| tokio::spawn(append(Arc::clone(&process), record, Arc::clone(&room))))
+            .collect();
         Box::pin(async move {
             let mut results = Vec::with_capacity(all.len());
             for one in all {
@@ -235,7 +238,11 @@ impl Appends for SimAppender {
     }
 }
 
-async fn append(process: Arc<Process>, record: Append) -> Result<Appended, append::Error> {
+async fn append(
+    process: Arc<Process>,
+    record: Append,
+    _room: Arc<Option<Room>>,
+) -> Result<Appended, append::Error> {
     // A producer of its own for each record: what matters is that repeats are told.
     let producer = ProducerId { id: process.world.draw(rand::RngExt::random), epoch: 0 };
     let batch = Batch {

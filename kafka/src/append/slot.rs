@@ -141,7 +141,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(slots: [Arc<Slot>; 2]) -> Result<Self, log::Error> {
+    pub(super) fn start(slots: [Arc<Slot>; 4]) -> Result<Self, log::Error> {
         let (stop, stopped) = mpsc::channel();
         let watch = move || {
             while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {

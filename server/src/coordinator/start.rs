@@ -85,7 +85,8 @@ impl Coordinator {
         let cluster = Arc::new(config.cluster.clone());
         let listener = http::bind(&config.listen, config.exposure).await?;
         let grpc_address = listener.local_addr()?;
-        let appender = Appender::new(&log, Limits::default()).map_err(StartError::Kafka)?;
+        let appender =
+            Appender::new(&log, Limits::default(), cluster.due_topic().into()).map_err(StartError::Kafka)?;
         let (views, refresher) = leasing::views(Arc::clone(&store), &cluster);
         spawn(&mut tasks, "view of the store", endless(refresher.run(shutdown.clone())));
         let (passed, asked) = mpsc::channel(PASSED_QUEUE);

@@ -14,11 +14,11 @@ use ksched_core::{
 };
 use ksched_kafka::{
     RefusalReason,
-    append::{self, Append, Appends},
+    append::{self, Append, Appends, Room},
 };
 use ksched_proto::v1;
 use ksched_telemetry::metrics::CoordinatorMetrics;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     Error, request,
@@ -41,7 +41,7 @@ pub struct Placer {
     stamps: Stamps,
     appender: Arc<dyn Appends>,
     host: Arc<dyn Host>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
     metrics: CoordinatorMetrics,
     /// Buckets that were found open behind an append: they need a drain at once.
     passed: mpsc::Sender<(JobName, OpenDrain)>,
@@ -74,32 +74,34 @@ impl Placer {
             stamps: Stamps::new(origin),
             appender,
             host,
-            room: Semaphore::new(IN_FLIGHT_BYTES),
+            room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)),
             metrics,
             passed,
         }
     }
 
-    /// Room for this many bytes in flight, until it is dropped.
+    /// Room for this many bytes in flight.
     ///
     /// # Errors
     /// There is none left.
-    pub(super) fn try_reserve(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Error> {
-        self.room.try_acquire_many(permits(bytes)).map_err(|_| {
+    pub(super) fn try_reserve(&self, bytes: usize) -> Result<Room, Error> {
+        Arc::clone(&self.room).try_acquire_many_owned(permits(bytes)).map_err(|_| {
             self.metrics.refused("OVERLOADED", 1);
             Error::Overloaded
         })
     }
 
     /// Waits for room. `None` stands for a semaphore that is closed, which ours never is.
-    pub(super) async fn reserve(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        self.room.acquire_many(permits(bytes)).await.ok()
+    pub(super) async fn reserve(&self, bytes: usize) -> Option<Room> {
+        Arc::clone(&self.room).acquire_many_owned(permits(bytes)).await.ok()
     }
 
-    /// Schedules messages; an outcome for each, in order, none of which spoils another.
+    /// Schedules messages; an outcome for each, in order, none of which spoils another. They take their
+    /// room until Kafka has settled them, however soon the caller goes away.
     pub(super) async fn schedule(
         &self,
         requests: Vec<v1::ScheduleRequest>,
+        room: Option<Room>,
     ) -> Vec<Result<v1::ScheduleResponse, Error>> {
         let mut records = Vec::with_capacity(requests.len());
         let receipts: Vec<Result<Receipt, Error>> = requests
@@ -110,7 +112,7 @@ impl Placer {
                 Ok(receipt)
             })
             .collect();
-        let mut outcomes = self.appender.append_all(records).await.into_iter();
+        let mut outcomes = self.appender.append_all(records, room).await.into_iter();
         let results: Vec<_> = receipts
             .into_iter()
             .map(|receipt| {

@@ -176,8 +176,8 @@ impl Requests {
     async fn schedule(mut self, placer: &Placer) -> v1::ScheduleStreamResponse {
         let all_up_to = self.sequences.last().copied().unwrap_or_default();
         // A stream waits for room where a call would be refused.
-        let _room = placer.reserve(self.weight).await;
-        let outcomes = placer.schedule(mem::take(&mut self.requests)).await;
+        let room = placer.reserve(self.weight).await;
+        let outcomes = placer.schedule(mem::take(&mut self.requests), room).await;
         let results = self.sequences.into_iter().zip(outcomes.into_iter().map(result));
         let results = results
             .filter(|(_, result)| {

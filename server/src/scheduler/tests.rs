@@ -20,7 +20,8 @@ fn service(metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
         client_id: "c".to_owned(),
         properties: Default::default(),
     };
-    let appender = Appender::new(&Librdkafka::new(settings).unwrap(), Limits::default()).unwrap();
+    let appender =
+        Appender::new(&Librdkafka::new(settings).unwrap(), Limits::default(), "due".into()).unwrap();
     let counters = CoordinatorMetrics::register(metrics);
     let placer = Arc::new(Placer::new(
         Cluster::default(),

@@ -67,11 +67,11 @@ pub(crate) fn one_of_two_times_out(bed: &Bed) {
     let catch = Catch::start(bed, &topic);
     let link = &bed.links().coordinators_kafka;
     let log = ksched_client::kafka::connect(&link.address(), Default::default()).unwrap();
-    let appender = Appender::new(&log, Limits::default()).unwrap();
+    let appender = Appender::new(&log, Limits::default(), topic.as_str().into()).unwrap();
     let append = |value: &str| {
         let content = Content { value: Some(value.to_owned().into()), ..Content::default() };
         let record = Append { topic: topic.as_str().into(), partition: 0, content, timestamp_ms: None };
-        appender.append_all(vec![record])
+        appender.append_all(vec![record], None)
     };
     // What is appended while something is in flight has a producer of its own.
     let (lone, before) = (append("alone before"), append("before"));
