@@ -92,7 +92,7 @@ impl TopicReader {
                     Err(Error::Unreadable(record)) => *record,
                     Ok(None) => {
                         broken_since = None;
-                        if cursor.is_at_end(&reader) {
+                        if cursor.is_at_end(&mut reader) {
                             return Ok(());
                         }
                         continue;
@@ -228,10 +228,10 @@ impl Cursor {
     }
 
     /// Whether all partitions are read to their ends; asked when nothing came.
-    fn is_at_end<R: ksched_kafka::Reader>(&self, reader: &R) -> bool {
+    fn is_at_end<R: ksched_kafka::Reader>(&self, reader: &mut R) -> bool {
         // The reader's own position passes markers and aborted records; before
         // its first fetch it may have none.
-        let at = |(partition, next): &(TopicPartition, i64)| {
+        let mut at = |(partition, next): &(TopicPartition, i64)| {
             reader.position(partition).map_or(*next, |position| position.max(*next))
         };
         !self.ends.is_empty() && self.next.iter().zip(&self.ends).all(|(next, end)| at(next) >= *end)

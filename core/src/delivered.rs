@@ -15,11 +15,19 @@
 //! The stamps are the earlier system's. They are added when the cluster says so
 //! and to messages that came in with that system's headers.
 
+use std::fmt::Write as _;
+
+use bytes::BytesMut;
+use bytestring::ByteString;
+
 use crate::{
     cluster::{Cluster, DeliveredHeaders},
     envelope::{self, DecodeError, Envelope},
     message::{Content, Header},
 };
+
+/// Bytes of all values that a delivered message has added, about.
+const VALUES: usize = 160;
 
 /// Why a record on one of our topics is none of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +42,7 @@ pub enum NotStored {
 /// the envelope as its first header.
 pub fn store(envelope: &Envelope, user: Content) -> Content {
     let mut stored = user;
-    stored.headers.insert(0, Header::new(envelope::NAME, envelope.encode()));
+    stored.headers.insert(0, Header::new(ByteString::from_static(envelope::NAME), envelope.encode()));
     stored
 }
 
@@ -73,22 +81,28 @@ pub fn deliver(
     let headers = &mut delivered.headers;
     headers.reserve(8);
     let scheduled_at_ms = envelope.scheduled_at_us.div_euclid(1_000);
-    let mut add = |name: &str, value: String| headers.push(Header::new(name, value));
+    // All values in one buffer.
+    let mut values = BytesMut::with_capacity(VALUES);
+    let mut add = |name: &'static str, value: std::fmt::Arguments<'_>| {
+        // Into memory: it cannot fail.
+        let _ = values.write_fmt(value);
+        headers.push(Header::new(ByteString::from_static(name), values.split().freeze()));
+    };
     match cluster.delivered_headers {
         DeliveredHeaders::All => {
-            add("ksched-id", envelope.id(lane).to_string());
-            add("ksched-due", envelope.due_ms.to_string());
-            add("ksched-scheduled-at", scheduled_at_ms.to_string());
-            add("ksched-hops", envelope.hops.to_string());
+            add("ksched-id", format_args!("{}", envelope.id(lane)));
+            add("ksched-due", format_args!("{}", envelope.due_ms));
+            add("ksched-scheduled-at", format_args!("{scheduled_at_ms}"));
+            add("ksched-hops", format_args!("{}", envelope.hops));
         }
-        DeliveredHeaders::Id => add("ksched-id", envelope.id(lane).to_string()),
+        DeliveredHeaders::Id => add("ksched-id", format_args!("{}", envelope.id(lane))),
         DeliveredHeaders::None => {}
     }
     if cluster.compat_stamps || envelope.stamps {
-        add("__sm_mh_timestamp", scheduled_at_ms.to_string());
-        add("__sm_job_id", format!("lane/{lane}"));
-        add("__sm_worker_timestamp", fired_at_ms.to_string());
-        add("__sm_message_hopcount", envelope.hops.to_string());
+        add("__sm_mh_timestamp", format_args!("{scheduled_at_ms}"));
+        add("__sm_job_id", format_args!("lane/{lane}"));
+        add("__sm_worker_timestamp", format_args!("{fired_at_ms}"));
+        add("__sm_message_hopcount", format_args!("{}", envelope.hops));
     }
     delivered
 }

@@ -182,7 +182,7 @@ fn reserved(record: &Content, faults: &[Violation]) -> Option<Box<str>> {
     }
     let names = record.headers.iter().map(|header| &header.name);
     let mut others = names.filter(|name| ![TOPIC, PARTITION, DELIVER_AT, DELAY].contains(&&***name));
-    others.find(|name| check_header_name(name) == Err(Reason::HeaderNameReserved)).cloned()
+    others.find(|name| check_header_name(name) == Err(Reason::HeaderNameReserved)).map(|name| (**name).into())
 }
 
 /// The value of a header of the dialect, which may stand there once.

@@ -240,6 +240,11 @@ impl<P> Lane<P> {
         if self.must_read() { None } else { self.heap.peek().map(|p| p.key.time_ms) }
     }
 
+    /// The record that is the next to be settled, as far as has been read.
+    pub fn first(&self) -> Option<&P> {
+        self.heap.peek().map(|first| &first.record.payload)
+    }
+
     /// Number of unsettled records read.
     pub fn pending(&self) -> usize {
         self.heap.len()

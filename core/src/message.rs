@@ -1,17 +1,19 @@
 //! What a user schedules, and its parts.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 /// A record header: name and value as bytes on the wire; `None` is a null value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    pub name: Box<str>,
+    /// Mostly a slice of the buffer that the value is in: no allocation of its own.
+    pub name: ByteString,
     pub value: Option<Bytes>,
 }
 
 impl Header {
     /// A header with a value.
-    pub fn new(name: impl Into<Box<str>>, value: impl Into<Bytes>) -> Self {
+    pub fn new(name: impl Into<ByteString>, value: impl Into<Bytes>) -> Self {
         Self { name: name.into(), value: Some(value.into()) }
     }
 }

@@ -5,6 +5,7 @@
 //! message itself, and that is what bounds how many a worker can hold.
 
 use bytes::{Buf, Bytes};
+use bytestring::ByteString;
 
 use crate::message::{Content, Header};
 
@@ -59,8 +60,8 @@ impl Packed {
         let (key, value) = (take().flatten(), take().flatten());
         let mut headers = Vec::new();
         while let Some(name) = take() {
-            let name = name.as_deref().and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
-            headers.push(Header { name: name.into(), value: take().flatten() });
+            let name = name.and_then(|name| ByteString::try_from(name).ok()).unwrap_or_default();
+            headers.push(Header { name, value: take().flatten() });
         }
         Content { key, value, headers }
     }

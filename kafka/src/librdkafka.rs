@@ -47,6 +47,10 @@ use crate::log::{Error, Log, Offset, Position, TopicInfo, TopicPartition};
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 /// For all of a question about a few targets, which a lane waits for; about many it is [`ASK_LIMIT`].
 const FEW_LIMIT: Duration = Duration::from_secs(3);
+/// How long a broker may wait for records before it answers that there are none: a worker has some
+/// twenty readers, and what each asks in vain costs both sides.
+const FETCH_WAIT: Duration = Duration::from_millis(200);
+const STAYING_FETCH_WAIT: Duration = Duration::from_millis(500);
 /// So many topics are asked about one at a time: a list of all that there are may be long.
 const SINGLY: usize = 8;
 /// Topics whose settings are asked for in one request: some 3 KB of answer each.
@@ -290,7 +294,11 @@ impl Log for Librdkafka {
     type Producer = Plain;
 
     fn reader(&self, fetch_bytes: usize) -> Result<ConsumerReader, Error> {
-        ConsumerReader::new(self.clone(), fetch_bytes)
+        ConsumerReader::new(self.clone(), fetch_bytes, FETCH_WAIT)
+    }
+
+    fn staying_reader(&self, fetch_bytes: usize) -> Result<ConsumerReader, Error> {
+        ConsumerReader::new(self.clone(), fetch_bytes, STAYING_FETCH_WAIT)
     }
 
     fn transactional(&self, transactional_id: &str) -> Result<Transactional, Error> {

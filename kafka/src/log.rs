@@ -145,6 +145,12 @@ pub trait Log: Send + Sync + 'static {
     /// it holds back in memory.
     fn reader(&self, fetch_bytes: usize) -> Result<Self::Reader, Error>;
 
+    /// The same for a long stay with what it is assigned: while nothing comes it asks more
+    /// rarely, and what is assigned or resumed later may have to wait for that.
+    fn staying_reader(&self, fetch_bytes: usize) -> Result<Self::Reader, Error> {
+        self.reader(fetch_bytes)
+    }
+
     /// A producer for this transactional id, not yet initialised.
     fn transactional(&self, transactional_id: &str) -> Result<Self::Transactional, Error>;
 
@@ -199,9 +205,10 @@ pub trait Reader: Send {
     /// when there is none in that time.
     fn poll(&mut self, wait: Duration) -> Result<Option<Record>, Error>;
 
-    /// The next offset to read: past the last record returned *and* past
-    /// transaction markers and aborted records behind it that were already passed.
-    fn position(&self, partition: &TopicPartition) -> Result<i64, Error>;
+    /// The next offset to read: past the last record returned and, if a poll came up empty
+    /// since, past the transaction markers and aborted records behind it as well. These may
+    /// be told some ms late.
+    fn position(&mut self, partition: &TopicPartition) -> Result<i64, Error>;
 
     /// Stops or resumes fetching a partition; records already fetched may still come.
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Error>;

@@ -75,6 +75,25 @@ impl Clock {
     }
 }
 
+/// A machine that does what it is told to spawn at once.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct InPlace;
+
+#[cfg(test)]
+impl Host for InPlace {
+    fn wall_us(&self) -> i64 {
+        0
+    }
+
+    fn sleep(&self, _: Duration) {}
+
+    fn spawn(&self, _: &str, work: Work) -> io::Result<()> {
+        work();
+        Ok(())
+    }
+}
+
 /// The machine this process runs on.
 #[derive(Debug)]
 pub struct Machine;

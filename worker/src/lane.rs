@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use self::{
     caution::Caution,
     firing::Firing,
-    held::{Held, gate},
+    held::{Body, Held, gate},
     lookup::Lookups,
     recovery::{committed, markers},
 };
@@ -45,9 +45,12 @@ use crate::{
 const FETCH_BYTES: usize = 4 << 20;
 /// Records read between two looks at the clock.
 const READ_AT_ONCE: usize = 1_000;
-/// From one transaction's start to the next's under load: with less, lanes on one
+/// From one transaction's start to the next's under load, at least: with less, lanes on one
 /// machine only compete (traps.md, point 4).
 const PACE: Duration = Duration::from_millis(10);
+/// And twice as long as the last one took, at most this: where Kafka or this machine is busy,
+/// fewer and larger transactions are what relieves it.
+const PACE_MAX: Duration = Duration::from_millis(50);
 /// How long one wait for records lasts at most, and so how soon a stop is noticed.
 const WAIT_MAX: Duration = Duration::from_millis(50);
 /// Shorter waits are slept: a poll counts in whole milliseconds.
@@ -60,6 +63,8 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 const CAP: Cap = Cap { count: 10_000, bytes: 4 << 20 };
 /// Records in one transaction that are each waited for: more might outlive it.
 const ALONE_MAX: usize = 200;
+/// So long before a message is due its target is looked at, if too little is known of it.
+const LOOK_AHEAD: Duration = Duration::from_secs(1);
 /// How often it is said that memory is short.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 const FAR_AHEAD_MARGIN_MS: i64 = 60_000;
@@ -101,6 +106,8 @@ struct Holding<'a, L: Log> {
     told_at: Option<Instant>,
     /// When the last transaction began.
     began_at: Instant,
+    /// From then to the next one's start.
+    pace: Duration,
     committed_at: Instant,
 }
 
@@ -129,8 +136,8 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         let Some(now) = node.await_clock(control) else { return Ok(None) };
         let mut machine = Lane::new(&positions, settings(&node.cluster.geometry), now)
             .map_err(|reason| Ended::Failed(format!("position of {}: {reason}", control.name)))?;
-        let mut reader = node.log.reader(FETCH_BYTES)?;
-        for marker in markers(node, &mut reader, lane)? {
+        let mut reader = node.log.staying_reader(FETCH_BYTES)?;
+        for marker in markers(node, lane)? {
             machine.remember(marker);
         }
         let from: Vec<_> = inlets.iter().cloned().zip(positions.iter().map(|p| p.offset)).collect();
@@ -150,6 +157,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             firing,
             told_at: None,
             began_at,
+            pace: PACE,
             committed_at: Instant::now(),
         }))
     }
@@ -318,9 +326,9 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         }
     }
 
-    /// Under load a transaction begins every [`PACE`]; after a pause at once.
+    /// Under load transactions keep their pace; after a pause one begins at once.
     fn paced(&self) -> bool {
-        !self.firing.is_transactional() || self.began_at.elapsed() >= PACE
+        !self.firing.is_transactional() || self.began_at.elapsed() >= self.pace
     }
 
     fn fire(&mut self, now: i64, caution: &mut Caution) -> Result<(), Ended> {
@@ -344,7 +352,11 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         }
         let now = self.node.clock.now_ms().map_or(now, |later| later.max(now));
         (self.began_at, self.committed_at) = (Instant::now(), Instant::now());
-        self.firing.fire(batch, now, caution)
+        let is_backlog = self.lane.next_due_ms().is_some_and(|due| due <= now);
+        self.firing.fire(batch, now, caution)?;
+        let pause = if is_backlog { PACE } else { 2 * self.began_at.elapsed() };
+        self.pace = pause.clamp(PACE, PACE_MAX);
+        Ok(())
     }
 
     fn commit_when_idle(&mut self) -> Result<(), Ended> {
@@ -366,8 +378,14 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             .lane
             .next_due_ms()
             .map_or(WAIT_MAX, |due| Duration::from_millis(due.saturating_sub(now).max(0) as u64));
-        let pace = if self.paced() { Duration::ZERO } else { PACE.saturating_sub(self.began_at.elapsed()) };
+        let pace =
+            if self.paced() { Duration::ZERO } else { self.pace.saturating_sub(self.began_at.elapsed()) };
         let wait = next.max(pace).min(WAIT_MAX);
+        if next < LOOK_AHEAD
+            && let Some(Held { body: Body::Message(message), .. }) = self.lane.first()
+        {
+            self.node.targets.soon(&message.topic);
+        }
         if wait < POLL_MIN {
             self.node.host.sleep(wait.max(Duration::from_micros(100)));
             return Ok(());

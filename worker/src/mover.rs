@@ -32,8 +32,10 @@ const BATCH_FILL: Duration = Duration::from_millis(10);
 /// Kafka and us as much as one of thousands, and jobs on one machine only compete.
 const PACE: Duration = Duration::from_millis(50);
 const FETCH_BYTES: usize = 2 << 20;
-/// How long one look for records waits, and so how soon a stop is noticed.
+/// How long one look for records waits, and so how soon a stop is noticed, or the end of what is to be moved.
 const POLL_WAIT: Duration = Duration::from_millis(100);
+/// The same where there is no end to wait for: intake jobs are many, and mostly idle.
+const POLL_WAIT_ENDLESS: Duration = Duration::from_millis(250);
 /// A captured end that is not reached in this long (an offset that vanished).
 const STALLED: Duration = Duration::from_secs(60);
 /// How often an idle job commits its position again: Kafka drops those that nobody
@@ -147,11 +149,12 @@ fn attempt<L: Log>(
         Until::CapturedEnd => single(node.log.offsets(std::slice::from_ref(source), Offset::StableEnd)?)?,
         Until::Stopped => i64::MAX,
     };
-    let mut reader = node.log.reader(FETCH_BYTES)?;
+    let mut reader = node.log.staying_reader(FETCH_BYTES)?;
     reader.assign(&[(source.clone(), start)])?;
+    let poll_wait = if plan.until == Until::Stopped { POLL_WAIT_ENDLESS } else { POLL_WAIT };
     let (mut committed, mut progressed_at, mut paced_until) = (start, Instant::now(), Instant::now());
     while !control.stopped() && committed < end {
-        let batch = read_batch(&mut reader, progress, paced_until)?;
+        let batch = read_batch(&mut reader, progress, paced_until, poll_wait)?;
         let position = reader.position(source)?.max(committed);
         let kept_alive = plan.until == Until::CapturedEnd || progressed_at.elapsed() < KEEP_ALIVE;
         if position == committed && kept_alive {
@@ -197,9 +200,10 @@ fn read_batch(
     reader: &mut impl Reader,
     progress: &mut Progress,
     paced_until: Instant,
+    poll_wait: Duration,
 ) -> Result<Vec<Record>, Error> {
     let mut batch = Vec::new();
-    let (mut bytes, mut wait, mut fill_until) = (0, POLL_WAIT, None);
+    let (mut bytes, mut wait, mut fill_until) = (0, poll_wait, None);
     while batch.len() < progress.batch_records && bytes < BATCH_BYTES {
         let record = match reader.poll(wait) {
             Ok(Some(record)) => record,

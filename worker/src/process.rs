@@ -205,7 +205,7 @@ fn open_log(config: &Config, cluster: &Cluster, kafka: &str) -> Result<Librdkafk
 
 fn build<L: Log + Clone, C>(parts: &Parts<C>, log: L, cluster: Cluster, clock: Arc<Clock>) -> Node<L> {
     Node {
-        targets: Arc::new(Targets::new(log.clone())),
+        targets: Targets::new(log.clone(), parts.host.clone()),
         log,
         cluster,
         host: parts.host.clone(),

@@ -3,13 +3,19 @@
 //!
 //! Kafka aborts a whole transaction for one refused record, and librdkafka fails a
 //! whole batch for one record too large, so each record is judged before it is
-//! produced, by facts that are at most some seconds old.
+//! produced, by facts that are at most some seconds old. They are asked for anew, on a thread
+//! of its own, before they are too old, or a lane would wait for the answer every few seconds.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use ksched_core::host::Host;
 use ksched_kafka::{Error, Log, TopicInfo};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -106,12 +112,23 @@ struct Fact {
 
 impl Fact {
     fn is_fresh(&self) -> bool {
+        self.asked_at.elapsed() < self.life()
+    }
+
+    /// Too old soon.
+    fn is_ageing(&self) -> bool {
+        self.asked_at.elapsed() > self.life() / 2
+    }
+
+    /// For how long it is believed.
+    fn life(&self) -> Duration {
+        if self.doubted_at.is_some_and(|at| at >= self.asked_at) {
+            return Duration::ZERO;
+        }
         let missing_for = self.info.err().map_or(Duration::ZERO, |since| self.asked_at - since);
         // What nobody needed may have been missing long and be there since.
         let fresh = if self.used { FRESH.max(missing_for).min(FRESH_MAX) } else { FRESH_FIRST };
-        let patience = (self.took * PATIENCE).min(PATIENCE_MAX);
-        let is_doubted = self.doubted_at.is_some_and(|at| at >= self.asked_at);
-        !is_doubted && self.asked_at.elapsed() < fresh.max(patience)
+        fresh.max((self.took * PATIENCE).min(PATIENCE_MAX))
     }
 }
 
@@ -127,18 +144,21 @@ struct Condemned {
 #[derive(Debug)]
 pub(crate) struct Targets<L> {
     log: L,
+    host: Arc<dyn Host>,
     facts: Mutex<HashMap<Box<str>, Fact>>,
     /// Read by a lane, and not asked about yet.
     wanted: Mutex<HashSet<Box<str>>>,
     condemned: Mutex<Condemned>,
     /// Until when Kafka is not asked, as it gave no answer.
     silent_until: Mutex<Option<Instant>>,
+    /// Whether a thread is asking.
+    refreshing: AtomicBool,
 }
 
 impl<L: Log> Targets<L> {
-    pub(crate) fn new(log: L) -> Self {
-        let (facts, wanted, condemned, silent_until) = Default::default();
-        Self { log, facts, wanted, condemned, silent_until }
+    pub(crate) fn new(log: L, host: Arc<dyn Host>) -> Arc<Self> {
+        let (facts, wanted, condemned, silent_until, refreshing) = Default::default();
+        Arc::new(Self { log, host, facts, wanted, condemned, silent_until, refreshing })
     }
 
     /// Records for this topic will have to be judged: one question asks about all that are
@@ -154,8 +174,17 @@ impl<L: Log> Targets<L> {
         }
     }
 
+    /// A record for this topic is about to be judged: what is too old by then is asked for now, on
+    /// a thread of its own.
+    pub(crate) fn soon(self: &Arc<Self>, topic: &str) {
+        let is_known = self.facts.lock().get(topic).is_some_and(|fact| !fact.is_ageing());
+        if !is_known {
+            self.refresh(topic);
+        }
+    }
+
     /// Judges a record of `bytes` content bytes; may ask Kafka, so it blocks.
-    pub(crate) fn judge(&self, topic: &str, partition: Option<i32>, bytes: usize) -> Verdict {
+    pub(crate) fn judge(self: &Arc<Self>, topic: &str, partition: Option<i32>, bytes: usize) -> Verdict {
         let (condemned, wary_for) = self.condemned.lock().look(topic);
         if let Some(reason) = condemned {
             return refuse(Refused::ByBroker(reason));
@@ -168,6 +197,9 @@ impl<L: Log> Targets<L> {
                 None => return Verdict::Send,
             },
         };
+        if is_fresh && fact.is_ageing() {
+            self.refresh(topic);
+        }
         let info = match fact.info {
             Ok(info) => info,
             Err(_) if is_fresh => return refuse(Refused::NoTopic(topic.into())),
@@ -231,11 +263,38 @@ impl<L: Log> Targets<L> {
         if let Some(fact) = self.fresh(topic) {
             return Ok(fact);
         }
-        let silent_until = *self.silent_until.lock();
-        let began_at = Instant::now();
-        if silent_until.is_some_and(|until| began_at < until) {
+        if self.is_silent() {
             return Err(Error::Unavailable("kafka has just not answered".to_owned()));
         }
+        self.ask_and_note(topic)
+    }
+
+    /// Whether Kafka gave no answer just now.
+    fn is_silent(&self) -> bool {
+        self.silent_until.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Asks on a thread of its own, unless one is asking already.
+    fn refresh(self: &Arc<Self>, topic: &str) {
+        if self.is_silent() || self.refreshing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (this, topic) = (Arc::clone(self), topic.to_owned());
+        let work = move || {
+            if let Err(error) = this.ask_and_note(&topic) {
+                debug!(%error, "not asked about targets");
+            }
+            this.refreshing.store(false, Ordering::Release);
+        };
+        if let Err(error) = self.host.spawn("targets", Box::new(work)) {
+            // Then the lane asks, when it must.
+            debug!(%error, "no thread to ask about targets");
+            self.refreshing.store(false, Ordering::Release);
+        }
+    }
+
+    fn ask_and_note(&self, topic: &str) -> Result<Fact, Error> {
+        let began_at = Instant::now();
         let asked = self.ask(topic);
         let pause = (began_at.elapsed() * PATIENCE).clamp(SILENCE, PATIENCE_MAX);
         *self.silent_until.lock() = asked.is_err().then(|| Instant::now() + pause);
@@ -314,6 +373,29 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
+    use crate::clock::InPlace;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_needed_is_asked_about_before_it_is_too_old() {
+        let broker = MemoryBroker::new(Arc::new(|| 0));
+        broker.create_topic("t", 1, TopicConfig::default()).unwrap();
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
+        let age = || targets.facts.lock()["t"].asked_at.elapsed();
+        targets.soon("t");
+        assert_eq!(age(), Duration::ZERO, "asked before it was needed");
+        targets.judge("t", None, 1);
+        // One that is needed every second is never asked about by a lane.
+        for _ in 0..20 {
+            advance(Duration::from_secs(1)).await;
+            assert!(targets.fresh("t").is_some());
+            targets.judge("t", None, 1);
+            assert!(age() <= FRESH / 2);
+        }
+        // Of one that is not, it is known in time.
+        advance(2 * FRESH).await;
+        targets.soon("t");
+        assert_eq!(age(), Duration::ZERO);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_question_asks_about_all_that_will_be_needed() {
@@ -322,7 +404,7 @@ mod tests {
         for name in &names[..50] {
             broker.create_topic(name, 1, TopicConfig::default()).unwrap();
         }
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
         let asked_now = || {
             let facts = targets.facts.lock();
             facts.values().filter(|fact| fact.asked_at == Instant::now()).count()
@@ -349,7 +431,7 @@ mod tests {
     async fn what_was_missing_is_believed_so_only_while_it_is_needed() {
         let broker = MemoryBroker::new(Arc::new(|| 0));
         broker.create_topic("there", 1, TopicConfig::default()).unwrap();
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
         let missing = || refuse(Refused::NoTopic("late".into()));
         assert_eq!(targets.judge("late", None, 1), missing());
         // For half a minute only the other one is needed; then the first is made.
@@ -366,7 +448,7 @@ mod tests {
     async fn what_is_doubted_is_asked_about_anew() {
         let broker = MemoryBroker::new(Arc::new(|| 0));
         broker.create_topic("gone", 1, TopicConfig::default()).unwrap();
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
         assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
         broker.delete_topic("gone").unwrap();
         assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
@@ -384,7 +466,7 @@ mod tests {
         for topic in ["closed", "proven", "unproven"] {
             broker.create_topic(topic, 1, TopicConfig::default()).unwrap();
         }
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
         let judge = |topic: &str| targets.judge(topic, None, 1);
         let refused = || refuse(Refused::ByBroker("no".to_owned()));
         assert_eq!(

@@ -137,7 +137,7 @@ impl Reader for StubReader {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-    fn position(&self, _: &TopicPartition) -> Result<i64, Error> {
+    fn position(&mut self, _: &TopicPartition) -> Result<i64, Error> {
         Ok(self.next as i64)
     }
     fn pause(&mut self, _: &[TopicPartition]) -> Result<(), Error> {

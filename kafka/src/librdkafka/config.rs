@@ -1,7 +1,7 @@
 //! Settings of each kind of client, and why. Ours first, then the user's
 //! pass-through properties over them, then what correctness depends on over all.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
@@ -47,7 +47,8 @@ pub(super) enum Isolation {
 
 impl Settings {
     /// A consumer for manual assignment holding back at most about `fetch_bytes`.
-    pub(super) fn reader(&self, fetch_bytes: usize) -> ClientConfig {
+    pub(super) fn reader(&self, fetch_bytes: usize, wait: Duration) -> ClientConfig {
+        let wait_ms = wait.as_millis().to_string();
         let kbytes = (fetch_bytes / 1024).max(64).to_string();
         let bytes = fetch_bytes.clamp(64 << 10, 64 << 20).to_string();
         let mut config = self.tuned(&[
@@ -58,7 +59,7 @@ impl Settings {
             ("fetch.max.bytes", &bytes),
             // An answer comes at once when there is something; a partition assigned or
             // resumed meanwhile waits for the fetch under way, at most so long.
-            ("fetch.wait.max.ms", "200"),
+            ("fetch.wait.max.ms", &wait_ms),
             ("fetch.min.bytes", "1"),
         ]);
         if fetch_bytes < 1 << 20 {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use bytestring::ByteString;
 use ksched_core::message::{Content, Header};
 use rdkafka::{
     ClientContext, Message, Offset,
@@ -17,6 +18,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode as Code},
     message::{BorrowedHeaders, BorrowedMessage, Headers as _},
 };
+use smallvec::SmallVec;
 
 use super::{Librdkafka, failure, list, notes};
 use crate::{
@@ -69,6 +71,8 @@ impl Drop for Client {
 
 /// For the first look at metadata; without, it goes on by itself.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How often a client is asked for its positions at most.
+const POSITION_EVERY: Duration = Duration::from_millis(10);
 /// How often a reader looks whether it stands still.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -81,9 +85,14 @@ pub struct ConsumerReader {
     /// Has the settings, and is asked where partitions end.
     log: Librdkafka,
     fetch_bytes: usize,
+    fetch_wait: Duration,
     client: Client,
-    /// Where each partition starts, in the order given.
+    /// What is read, in the order given, and the next offset of each as far as is known.
     assigned: Vec<(TopicPartition, i64)>,
+    /// Whether a poll has come up empty, and so may have passed more than records.
+    may_be_further: bool,
+    /// When the client was last asked for its positions.
+    asked_at: Instant,
     /// Every partition this client has ever been assigned.
     used: HashSet<TopicPartition>,
     /// Index into `assigned` of the last record's partition: mostly the next one's too.
@@ -117,13 +126,16 @@ impl std::fmt::Debug for ConsumerReader {
 }
 
 impl ConsumerReader {
-    pub(super) fn new(log: Librdkafka, fetch_bytes: usize) -> Result<Self, Error> {
-        let client = Client::new(&log.settings().reader(fetch_bytes))?;
+    pub(super) fn new(log: Librdkafka, fetch_bytes: usize, fetch_wait: Duration) -> Result<Self, Error> {
+        let client = Client::new(&log.settings().reader(fetch_bytes, fetch_wait))?;
         Ok(Self {
             log,
             fetch_bytes,
+            fetch_wait,
             client,
             assigned: Vec::new(),
+            may_be_further: false,
+            asked_at: Instant::now(),
             used: HashSet::new(),
             last: 0,
             paused: HashSet::new(),
@@ -142,6 +154,11 @@ impl ConsumerReader {
                 None => return Ok(None),
                 Some(Ok(message)) => {
                     let source = source(&self.assigned, &mut self.last, message.topic(), message.partition());
+                    if let Some((at, next)) = self.assigned.get_mut(self.last)
+                        && *at == source
+                    {
+                        *next = message.offset() + 1;
+                    }
                     copy(&message, source)
                 }
                 Some(Err(error)) => {
@@ -163,18 +180,22 @@ impl ConsumerReader {
         }
     }
 
-    /// Positions of some of what is assigned, in their order.
-    fn positions(&self, of: &[(TopicPartition, i64)]) -> Result<Vec<i64>, Error> {
-        // It passes markers and aborted records: librdkafka queues every control record
-        // like a message and moves the position when poll meets it.
+    /// Asks where reading has come to.
+    ///
+    /// It has passed markers and aborted records: librdkafka queues every control record like a message and moves
+    /// the position when poll meets it. Trap: rust-rdkafka's `position` asks for the assignment first, and that is a
+    /// question to the client's main thread: two switches of threads, which under load take milliseconds.
+    fn ask_positions(&mut self) -> Result<(), Error> {
         let all = self.client.get()?.position().map_err(|error| failure::error(&error))?;
-        let partitions: Vec<_> = of.iter().map(|(at, _)| at.clone()).collect();
+        let partitions: Vec<_> = self.assigned.iter().map(|(at, _)| at.clone()).collect();
         let offsets = list::in_order(&all, &partitions, |each| each.offset())?;
-        Ok(offsets
-            .into_iter()
-            .zip(of)
-            .map(|(offset, (_, start))| if let Offset::Offset(at) = offset { at } else { *start })
-            .collect())
+        for (offset, (_, next)) in offsets.into_iter().zip(&mut self.assigned) {
+            if let Offset::Offset(at) = offset {
+                *next = at;
+            }
+        }
+        (self.may_be_further, self.asked_at) = (false, Instant::now());
+        Ok(())
     }
 
     /// Looks now and then whether reading stands still, and goes on with another client if so.
@@ -209,7 +230,8 @@ impl ConsumerReader {
     }
 
     fn judge(&mut self, ends: &[i64]) -> Result<(), Error> {
-        let positions = self.positions(&self.assigned)?;
+        self.ask_positions()?;
+        let positions: Vec<_> = self.assigned.iter().map(|(_, next)| *next).collect();
         tracing::debug!(?positions, ?ends, paused = ?self.paused, empty = self.still.came_up_empty, "a reader looks");
         let behind: Vec<_> = self
             .assigned
@@ -237,7 +259,7 @@ impl ConsumerReader {
 
     /// With a client of its own.
     fn start(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), Error> {
-        self.client = Client::new(&self.log.settings().reader(self.fetch_bytes))?;
+        self.client = Client::new(&self.log.settings().reader(self.fetch_bytes, self.fetch_wait))?;
         self.used.clear();
         self.begin(from)
     }
@@ -260,6 +282,7 @@ impl ConsumerReader {
         self.used.extend(from.iter().map(|(at, _)| at.clone()));
         self.assigned = from.to_vec();
         self.last = 0;
+        self.may_be_further = false;
         self.still = Still::new(self.still.look_every);
         Ok(())
     }
@@ -287,7 +310,7 @@ impl Reader for ConsumerReader {
         let read = self.read(wait);
         match read {
             Ok(None) => {
-                self.still.came_up_empty = true;
+                (self.still.came_up_empty, self.may_be_further) = (true, true);
                 self.look()?;
             }
             _ => self.still.look_every = self.still.look_every.min(LOOK_EVERY),
@@ -295,10 +318,12 @@ impl Reader for ConsumerReader {
         read
     }
 
-    fn position(&self, partition: &TopicPartition) -> Result<i64, Error> {
-        let unknown = || Error::Unknown(format!("{partition} is not assigned"));
-        let found = self.assigned.iter().find(|(at, _)| at == partition).ok_or_else(unknown)?;
-        self.positions(std::slice::from_ref(found))?.first().copied().ok_or_else(unknown)
+    fn position(&mut self, partition: &TopicPartition) -> Result<i64, Error> {
+        if self.may_be_further && self.asked_at.elapsed() >= POSITION_EVERY {
+            self.ask_positions()?;
+        }
+        let found = self.assigned.iter().find(|(at, _)| at == partition);
+        found.map(|(_, next)| *next).ok_or_else(|| Error::Unknown(format!("{partition} is not assigned")))
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
@@ -333,6 +358,9 @@ fn lasting(error: &KafkaError) -> Option<Error> {
     }
 }
 
+/// Headers as librdkafka has them; few messages have more.
+type Names<'a> = SmallVec<[(&'a str, Option<&'a [u8]>); 8]>;
+
 enum HeadersRead {
     All,
     /// A name that is not UTF-8: rust-rdkafka panics over it, and gives no other way.
@@ -340,12 +368,14 @@ enum HeadersRead {
 }
 
 /// Copies a message out. Trap: a held `BorrowedMessage` pins its whole fetch buffer.
-/// One buffer takes all bytes; key, value and header values are slices of it.
+/// One buffer takes all bytes; key, value, header names and values are slices of it.
 fn copy(message: &BorrowedMessage<'_>, source: TopicPartition) -> (Record, HeadersRead) {
-    let mut names: Vec<(&str, Option<&[u8]>)> = Vec::new();
+    let mut names = SmallVec::new();
     let headers = message.headers().map_or(HeadersRead::All, |headers| read_headers(headers, &mut names));
-    let parts =
-        || [message.key(), message.payload()].into_iter().chain(names.iter().map(|(_, value)| *value));
+    let parts = || {
+        let headers = names.iter().flat_map(|(name, value)| [Some(name.as_bytes()), *value]);
+        [message.key(), message.payload()].into_iter().chain(headers)
+    };
     let mut buffer = BytesMut::with_capacity(parts().flatten().map(<[u8]>::len).sum());
     parts().flatten().for_each(|part| buffer.extend_from_slice(part));
     let mut rest = buffer.freeze();
@@ -355,7 +385,10 @@ fn copy(message: &BorrowedMessage<'_>, source: TopicPartition) -> (Record, Heade
         value: take(message.payload()),
         headers: names
             .iter()
-            .map(|(name, value)| Header { name: (*name).into(), value: take(*value) })
+            .map(|(name, value)| {
+                let name = ByteString::try_from(take(Some(name.as_bytes())).unwrap_or_default());
+                Header { name: name.unwrap_or_default(), value: take(*value) }
+            })
             .collect(),
     };
     let timestamp_ms = message.timestamp().to_millis().unwrap_or(-1);
@@ -382,10 +415,7 @@ fn source(
 /// Collects headers up to the first whose name is not UTF-8. rust-rdkafka unwraps
 /// there (`BorrowedHeaders::try_get`), before it has done anything that would need
 /// undoing, so the panic is caught; any producer can write such a record.
-fn read_headers<'a>(
-    headers: &'a BorrowedHeaders,
-    into: &mut Vec<(&'a str, Option<&'a [u8]>)>,
-) -> HeadersRead {
+fn read_headers<'a>(headers: &'a BorrowedHeaders, into: &mut Names<'a>) -> HeadersRead {
     let all = panic::catch_unwind(AssertUnwindSafe(|| {
         into.extend(
             (0..headers.count()).map_while(|i| headers.try_get(i)).map(|each| (each.key, each.value)),

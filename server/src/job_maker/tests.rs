@@ -126,7 +126,7 @@ impl Reader for FakeReader {
         Ok(None)
     }
 
-    fn position(&self, partition: &TopicPartition) -> Result<i64, Error> {
+    fn position(&mut self, partition: &TopicPartition) -> Result<i64, Error> {
         Ok(self.at[partition])
     }
 

@@ -108,7 +108,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
 
     pub(super) fn judge(
         &self,
-        targets: &Targets<L>,
+        targets: &Arc<Targets<L>>,
         caution: &Caution,
         topic: &str,
         partition: Option<i32>,

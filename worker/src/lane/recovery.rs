@@ -10,7 +10,7 @@ use ksched_kafka::{Error, Log, Offset, Position, Reader, TopicPartition};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::WAIT_MAX;
+use super::FETCH_BYTES;
 use crate::{
     attempt::{Ended, positions},
     job::Control,
@@ -18,6 +18,8 @@ use crate::{
 };
 
 const CONTROL_STALLED: Duration = Duration::from_secs(30);
+/// One look for a record: the last ones at an end are often markers, which are never handed over.
+const END_WAIT: Duration = Duration::from_millis(5);
 
 /// The lane's positions. That there are none is an error: a lane starts with some.
 pub(super) fn committed<L: Log>(
@@ -38,16 +40,17 @@ pub(super) fn committed<L: Log>(
 }
 
 /// The markers of handled messages, from the lane's control partition.
-pub(super) fn markers<L: Log>(
-    node: &Node<L>,
-    reader: &mut L::Reader,
-    lane: u16,
-) -> Result<Vec<Marker>, Ended> {
+pub(super) fn markers<L: Log>(node: &Node<L>, lane: u16) -> Result<Vec<Marker>, Ended> {
     let partition = TopicPartition { topic: node.cluster.control_topic().into(), partition: i32::from(lane) };
     let only = std::slice::from_ref(&partition);
     let first = |offsets: Vec<i64>| offsets.into_iter().next().unwrap_or(0);
     let (start, end) =
         (first(node.log.offsets(only, Offset::Start)?), first(node.log.offsets(only, Offset::StableEnd)?));
+    if start >= end {
+        return Ok(Vec::new());
+    }
+    // One of its own: what the lane's is asking for it would have to wait for.
+    let mut reader = node.log.reader(FETCH_BYTES)?;
     reader.assign(&[(partition.clone(), start)])?;
     let mut kept: BTreeMap<Vec<u8>, Option<Vec<u8>>> = Default::default();
     let mut progressed_at = Instant::now();
@@ -55,7 +58,7 @@ pub(super) fn markers<L: Log>(
         if progressed_at.elapsed() > CONTROL_STALLED {
             return Err(Ended::Unclean(format!("{partition:?} could not be read to its end at {end}")));
         }
-        let record = match reader.poll(WAIT_MAX) {
+        let record = match reader.poll(END_WAIT) {
             Ok(Some(record)) => record,
             Ok(None) => continue,
             // Not ours, whoever wrote it.

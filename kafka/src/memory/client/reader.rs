@@ -140,7 +140,7 @@ impl Reader for MemoryReader {
         }
     }
 
-    fn position(&self, partition: &TopicPartition) -> Result<i64, Error> {
+    fn position(&mut self, partition: &TopicPartition) -> Result<i64, Error> {
         let assigned = self.assigned.get(partition).ok_or_else(|| unassigned(partition))?;
         Ok(if assigned.buffered > 0 { assigned.returned_to } else { assigned.fetched_to })
     }
