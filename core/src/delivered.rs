@@ -26,8 +26,8 @@ use crate::{
     message::{Content, Header},
 };
 
-/// Bytes of all values that a delivered message has added, about.
-const VALUES: usize = 160;
+/// Of all values that a delivered message has added, about.
+const VALUES_BYTES: usize = 160;
 
 /// Why a record on one of our topics is none of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,8 +82,11 @@ pub fn deliver(
     headers.reserve(8);
     let scheduled_at_ms = envelope.scheduled_at_us.div_euclid(1_000);
     // All values in one buffer.
-    let mut values = BytesMut::with_capacity(VALUES);
+    let mut values = BytesMut::new();
     let mut add = |name: &'static str, value: std::fmt::Arguments<'_>| {
+        if values.capacity() == 0 {
+            values.reserve(VALUES_BYTES);
+        }
         // Into memory: it cannot fail.
         let _ = values.write_fmt(value);
         headers.push(Header::new(ByteString::from_static(name), values.split().freeze()));

@@ -1,7 +1,7 @@
 //! A record's content in one allocation, for the many that wait in memory at once.
 //!
-//! As a [`Content`] a message costs its bytes, a handle of 40 bytes for each part, and an
-//! allocation for each header's name: for messages of some hundred bytes more than the
+//! As a [`Content`] a message costs its bytes, the handle that its parts share, and 32 bytes
+//! and more for each part: for messages of some hundred bytes more than the
 //! message itself, and that is what bounds how many a worker can hold.
 
 use bytes::{Buf, Bytes};

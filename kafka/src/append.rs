@@ -38,7 +38,7 @@ use rdkafka::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use self::slot::{Slot, Watch};
+use self::slot::{Share, Slot, Watch};
 use crate::{
     librdkafka::{self, Librdkafka, queue::record},
     log::{self, Outgoing, RefusalReason},
@@ -126,8 +126,8 @@ struct Inner {
     flight: Arc<Flight>,
     /// The topic that has producers of its own.
     busiest: Arc<str>,
-    its: Slots,
-    others: Slots,
+    of_busiest: Slots,
+    of_others: Slots,
     /// Ends with the last handle.
     _watch: Watch,
 }
@@ -161,10 +161,11 @@ impl Appender {
     /// Checks the settings; does not wait for a broker.
     pub fn new(log: &Librdkafka, limits: Limits, busiest: Arc<str>) -> Result<Self, log::Error> {
         let flight = Arc::new(Flight::default());
-        let (its, others) = (Slots::new(log, &flight)?, Slots::new(log, &flight)?);
-        let slots = [&its.prompt, &its.gathering, &others.prompt, &others.gathering].map(Arc::clone);
-        let watch = Watch::start(slots)?;
-        Ok(Self { inner: Arc::new(Inner { limits, flight, busiest, its, others, _watch: watch }) })
+        let (of_busiest, of_others) = (Slots::new(log, &flight)?, Slots::new(log, &flight)?);
+        let slots = [&of_busiest.prompt, &of_busiest.gathering, &of_others.prompt, &of_others.gathering];
+        let watch = Watch::start(slots.map(Arc::clone))?;
+        let inner = Inner { limits, flight, busiest, of_busiest, of_others, _watch: watch };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Appends records; the future gives one result for each, in order, when all are
@@ -207,28 +208,32 @@ impl Appender {
     fn hand_over(&self, records: &[Append], call: &Arc<Call>) {
         let Inner { limits, flight, busiest, .. } = &*self.inner;
         let bytes: usize = records.iter().map(cost).sum();
-        let others = match flight.take_off(records.len(), bytes, *limits) {
-            Ok(others) => others,
+        let in_flight = match flight.take_off(records.len(), bytes, *limits) {
+            Ok(in_flight) => in_flight,
             Err(TooMuch) => return (0..records.len()).for_each(|i| call.settle(i, Err(Error::Overloaded))),
         };
-        let way = |slots: &Slots| {
-            let slot = if others == 0 { &slots.prompt } else { &slots.gathering };
-            (Arc::clone(slot), slot.begins(call))
+        let is_busiest = |append: &&Append| append.topic == *busiest;
+        let to_busiest = records.iter().filter(is_busiest).count();
+        let way = |slots: &Slots, records: usize| {
+            let slot = if in_flight == 0 { &slots.prompt } else { &slots.gathering };
+            let (client, share) = slot.begins(records);
+            (Arc::clone(slot), client, share)
         };
-        let (mut its, mut all_others) = (None, None);
+        let (mut for_busiest, mut for_others) = (None, None);
         for (index, append) in records.iter().enumerate() {
-            let parcel = Box::new(Parcel { call: Arc::clone(call), index, bytes: cost(append) });
+            let (slot, client, share) = if is_busiest(&append) {
+                for_busiest.get_or_insert_with(|| way(&self.inner.of_busiest, to_busiest))
+            } else {
+                for_others.get_or_insert_with(|| way(&self.inner.of_others, records.len() - to_busiest))
+            };
+            let (call, share) = (Arc::clone(call), Arc::clone(share));
+            let parcel = Box::new(Parcel { call, share, index, bytes: cost(append) });
             // The C library cuts header names at a zero byte when they are read again.
             if append.content.headers.iter().any(|header| header.name.contains('\0')) {
                 let why = "header name contains a zero byte".to_owned();
                 parcel.land(flight, Err(Error::NotAppended(RefusalReason::Invalid(why))));
                 continue;
             }
-            let (slot, client) = if append.topic == *busiest {
-                its.get_or_insert_with(|| way(&self.inner.its))
-            } else {
-                all_others.get_or_insert_with(|| way(&self.inner.others))
-            };
             let outgoing = Outgoing {
                 topic: &append.topic,
                 partition: Some(append.partition),
@@ -349,7 +354,6 @@ impl Call {
 
     fn take(&self) -> Vec<Result<Appended, Error>> {
         let never = || Err(Error::Unknown("never settled".to_owned()));
-        // With its room: a settled call may be looked after for some seconds more.
         let results = std::mem::take(&mut *self.results.lock());
         results.into_iter().map(|result| result.unwrap_or_else(never)).collect()
     }
@@ -359,6 +363,7 @@ impl Call {
 #[derive(Debug)]
 struct Parcel {
     call: Arc<Call>,
+    share: Arc<Share>,
     index: usize,
     bytes: usize,
 }
@@ -367,6 +372,7 @@ impl Parcel {
     fn land(&self, flight: &Flight, result: Result<Appended, Error>) {
         // In this order: whoever has its answer may count on the room it took.
         flight.land(1, self.bytes);
+        self.share.land();
         self.call.settle(self.index, result);
     }
 }

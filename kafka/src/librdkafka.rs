@@ -47,9 +47,9 @@ use crate::log::{Error, Log, Offset, Position, TopicInfo, TopicPartition};
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 /// For all of a question about a few targets, which a lane waits for; about many it is [`ASK_LIMIT`].
 const FEW_LIMIT: Duration = Duration::from_secs(3);
-/// How long a broker may wait for records before it answers that there are none: a worker has some
-/// twenty readers, and what each asks in vain costs both sides.
+/// How long a broker may wait for records before it answers that there are none.
 const FETCH_WAIT: Duration = Duration::from_millis(200);
+/// The same for one that stays: a worker has an intake's sixteen, and what each asks in vain costs both sides.
 const STAYING_FETCH_WAIT: Duration = Duration::from_millis(500);
 /// So many topics are asked about one at a time: a list of all that there are may be long.
 const SINGLY: usize = 8;

@@ -77,8 +77,10 @@ impl Clock {
 
 /// A machine that does what it is told to spawn at once.
 #[cfg(test)]
-#[derive(Debug)]
-pub(crate) struct InPlace;
+#[derive(Debug, Default)]
+pub(crate) struct InPlace {
+    pub(crate) spawned: std::sync::atomic::AtomicUsize,
+}
 
 #[cfg(test)]
 impl Host for InPlace {
@@ -89,6 +91,7 @@ impl Host for InPlace {
     fn sleep(&self, _: Duration) {}
 
     fn spawn(&self, _: &str, work: Work) -> io::Result<()> {
+        self.spawned.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         work();
         Ok(())
     }

@@ -48,8 +48,8 @@ const READ_AT_ONCE: usize = 1_000;
 /// From one transaction's start to the next's under load, at least: with less, lanes on one
 /// machine only compete (traps.md, point 4).
 const PACE: Duration = Duration::from_millis(10);
-/// And twice as long as the last one took, at most this: where Kafka or this machine is busy,
-/// fewer and larger transactions are what relieves it.
+/// The same, at most: it is twice what the last one took, for where Kafka or this machine is busy
+/// fewer and larger transactions relieve it. Only behind one that was full there is no such pause.
 const PACE_MAX: Duration = Duration::from_millis(50);
 /// How long one wait for records lasts at most, and so how soon a stop is noticed.
 const WAIT_MAX: Duration = Duration::from_millis(50);
@@ -136,7 +136,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         let Some(now) = node.await_clock(control) else { return Ok(None) };
         let mut machine = Lane::new(&positions, settings(&node.cluster.geometry), now)
             .map_err(|reason| Ended::Failed(format!("position of {}: {reason}", control.name)))?;
-        let mut reader = node.log.staying_reader(FETCH_BYTES)?;
+        let mut reader = node.log.reader(FETCH_BYTES)?;
         for marker in markers(node, lane)? {
             machine.remember(marker);
         }
@@ -346,13 +346,13 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             gate
         });
         let Some(batch) = batch else { return Ok(()) };
+        let is_backlog = self.lane.next_due_ms().is_some_and(|due| due <= now);
         // To judge a target may have taken a question to Kafka, and that its time.
         if !self.firing.may_fire() {
             return Err(Ended::Unclean("the lease is about to end".to_owned()));
         }
         let now = self.node.clock.now_ms().map_or(now, |later| later.max(now));
         (self.began_at, self.committed_at) = (Instant::now(), Instant::now());
-        let is_backlog = self.lane.next_due_ms().is_some_and(|due| due <= now);
         self.firing.fire(batch, now, caution)?;
         let pause = if is_backlog { PACE } else { 2 * self.began_at.elapsed() };
         self.pace = pause.clamp(PACE, PACE_MAX);

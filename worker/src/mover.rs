@@ -149,9 +149,11 @@ fn attempt<L: Log>(
         Until::CapturedEnd => single(node.log.offsets(std::slice::from_ref(source), Offset::StableEnd)?)?,
         Until::Stopped => i64::MAX,
     };
-    let mut reader = node.log.staying_reader(FETCH_BYTES)?;
+    let (mut reader, poll_wait) = match plan.until {
+        Until::CapturedEnd => (node.log.reader(FETCH_BYTES)?, POLL_WAIT),
+        Until::Stopped => (node.log.staying_reader(FETCH_BYTES)?, POLL_WAIT_ENDLESS),
+    };
     reader.assign(&[(source.clone(), start)])?;
-    let poll_wait = if plan.until == Until::Stopped { POLL_WAIT_ENDLESS } else { POLL_WAIT };
     let (mut committed, mut progressed_at, mut paced_until) = (start, Instant::now(), Instant::now());
     while !control.stopped() && committed < end {
         let batch = read_batch(&mut reader, progress, paced_until, poll_wait)?;

@@ -100,8 +100,9 @@ struct Fact {
     took: Duration,
     /// Or since when it is missing.
     info: Result<TopicInfo, Instant>,
-    /// Whether it was needed while it was new.
+    /// Whether it was needed since it was asked for, and whether what was known before was.
     used: bool,
+    used_before: bool,
     /// How often it was asked about since a record for it was read or judged.
     idle: u32,
     /// Whether the broker takes records for it: some were delivered, or would have been.
@@ -115,9 +116,14 @@ impl Fact {
         self.asked_at.elapsed() < self.life()
     }
 
-    /// Too old soon.
+    /// Asked about before it is too old.
     fn is_ageing(&self) -> bool {
         self.asked_at.elapsed() > self.life() / 2
+    }
+
+    /// Asked about along with another: all that are in use, or each would be asked about by itself.
+    fn is_taken_along(&self) -> bool {
+        self.idle < IDLE_MAX && (!self.is_fresh() || self.used && self.asked_at.elapsed() > self.life() / 4)
     }
 
     /// For how long it is believed.
@@ -127,7 +133,8 @@ impl Fact {
         }
         let missing_for = self.info.err().map_or(Duration::ZERO, |since| self.asked_at - since);
         // What nobody needed may have been missing long and be there since.
-        let fresh = if self.used { FRESH.max(missing_for).min(FRESH_MAX) } else { FRESH_FIRST };
+        let is_needed = self.used || (self.used_before && self.info.is_ok());
+        let fresh = if is_needed { FRESH.max(missing_for).min(FRESH_MAX) } else { FRESH_FIRST };
         fresh.max((self.took * PATIENCE).min(PATIENCE_MAX))
     }
 }
@@ -149,16 +156,33 @@ pub(crate) struct Targets<L> {
     /// Read by a lane, and not asked about yet.
     wanted: Mutex<HashSet<Box<str>>>,
     condemned: Mutex<Condemned>,
-    /// Until when Kafka is not asked, as it gave no answer.
-    silent_until: Mutex<Option<Instant>>,
+    silence: Mutex<Silence>,
     /// Whether a thread is asking.
     refreshing: AtomicBool,
 }
 
+/// That Kafka gave no answer.
+#[derive(Debug, Default)]
+struct Silence {
+    /// Until when it is not asked.
+    until: Option<Instant>,
+    /// When it was last asked something that it answered.
+    answered: Option<Instant>,
+}
+
+/// Lowers the flag that a thread is asking, whatever becomes of it.
+struct Refreshing<L>(Arc<Targets<L>>);
+
+impl<L> Drop for Refreshing<L> {
+    fn drop(&mut self) {
+        self.0.refreshing.store(false, Ordering::Release);
+    }
+}
+
 impl<L: Log> Targets<L> {
     pub(crate) fn new(log: L, host: Arc<dyn Host>) -> Arc<Self> {
-        let (facts, wanted, condemned, silent_until, refreshing) = Default::default();
-        Arc::new(Self { log, host, facts, wanted, condemned, silent_until, refreshing })
+        let (facts, wanted, condemned, silence, refreshing) = Default::default();
+        Arc::new(Self { log, host, facts, wanted, condemned, silence, refreshing })
     }
 
     /// Records for this topic will have to be judged: one question asks about all that are
@@ -174,8 +198,8 @@ impl<L: Log> Targets<L> {
         }
     }
 
-    /// A record for this topic is about to be judged: what is too old by then is asked for now, on
-    /// a thread of its own.
+    /// A record for this topic is about to be judged: what is older than half its life is asked for
+    /// now, on a thread of its own.
     pub(crate) fn soon(self: &Arc<Self>, topic: &str) {
         let is_known = self.facts.lock().get(topic).is_some_and(|fact| !fact.is_ageing());
         if !is_known {
@@ -271,7 +295,7 @@ impl<L: Log> Targets<L> {
 
     /// Whether Kafka gave no answer just now.
     fn is_silent(&self) -> bool {
-        self.silent_until.lock().is_some_and(|until| Instant::now() < until)
+        self.silence.lock().until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Asks on a thread of its own, unless one is asking already.
@@ -279,17 +303,15 @@ impl<L: Log> Targets<L> {
         if self.is_silent() || self.refreshing.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (this, topic) = (Arc::clone(self), topic.to_owned());
+        let (refreshing, topic) = (Refreshing(Arc::clone(self)), topic.to_owned());
         let work = move || {
-            if let Err(error) = this.ask_and_note(&topic) {
+            if let Err(error) = refreshing.0.ask_and_note(&topic) {
                 debug!(%error, "not asked about targets");
             }
-            this.refreshing.store(false, Ordering::Release);
         };
         if let Err(error) = self.host.spawn("targets", Box::new(work)) {
             // Then the lane asks, when it must.
             debug!(%error, "no thread to ask about targets");
-            self.refreshing.store(false, Ordering::Release);
         }
     }
 
@@ -297,7 +319,13 @@ impl<L: Log> Targets<L> {
         let began_at = Instant::now();
         let asked = self.ask(topic);
         let pause = (began_at.elapsed() * PATIENCE).clamp(SILENCE, PATIENCE_MAX);
-        *self.silent_until.lock() = asked.is_err().then(|| Instant::now() + pause);
+        let mut silence = self.silence.lock();
+        if silence.answered.is_none_or(|at| at <= began_at) {
+            silence.until = asked.is_err().then(|| Instant::now() + pause);
+        }
+        if asked.is_ok() {
+            silence.answered = silence.answered.max(Some(began_at));
+        }
         asked
     }
 
@@ -315,7 +343,7 @@ impl<L: Log> Targets<L> {
         let mut topics: BTreeSet<Box<str>> = self.wanted.lock().iter().cloned().collect();
         topics.insert(topic.into());
         for (topic, fact) in self.facts.lock().iter() {
-            if !fact.is_fresh() && fact.idle < IDLE_MAX {
+            if fact.is_taken_along() {
                 topics.insert(topic.clone());
             }
         }
@@ -328,6 +356,10 @@ impl<L: Log> Targets<L> {
         for (name, info) in names.into_iter().zip(found) {
             wanted.remove(name);
             let known = facts.get(name);
+            // Another question was asked later, and answered sooner.
+            if known.is_some_and(|known| known.asked_at > asked_at) {
+                continue;
+            }
             let missing_since = known.and_then(|known| known.info.err()).unwrap_or(asked_at);
             let known_limit = known.and_then(|known| known.info.ok()?.max_message_bytes);
             // A limit that is not told this time is the one told last.
@@ -335,12 +367,13 @@ impl<L: Log> Targets<L> {
                 max_message_bytes: info.max_message_bytes.or(known_limit),
                 ..info
             };
-            let used = name == topic;
+            let (used, used_before) = (name == topic, known.is_some_and(|known| known.used));
             let fact = Fact {
                 asked_at,
                 took,
                 info: info.map(still).ok_or(missing_since),
                 used,
+                used_before,
                 idle: known.map_or(0, |known| if used { 0 } else { known.idle + 1 }),
                 proven: known.is_some_and(|known| known.proven),
                 doubted_at: known.and_then(|known| known.doubted_at),
@@ -376,10 +409,26 @@ mod tests {
     use crate::clock::InPlace;
 
     #[tokio::test(start_paused = true)]
+    async fn many_that_are_in_use_are_asked_about_together() {
+        let broker = MemoryBroker::new(Arc::new(|| 0));
+        let names: Vec<_> = (0..100).map(|n| format!("t-{n}")).collect();
+        names.iter().for_each(|name| broker.create_topic(name, 1, TopicConfig::default()).unwrap());
+        let host = Arc::<InPlace>::default();
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::<InPlace>::clone(&host));
+        // They come into use one after the other.
+        for name in names.iter().chain(names.iter().cycle().take(2_000)) {
+            advance(Duration::from_millis(10)).await;
+            targets.judge(name, None, 1);
+        }
+        let asked = host.spawned.load(Ordering::Relaxed);
+        assert!((8..=12).contains(&asked), "{asked} questions in 21 s");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_needed_is_asked_about_before_it_is_too_old() {
         let broker = MemoryBroker::new(Arc::new(|| 0));
         broker.create_topic("t", 1, TopicConfig::default()).unwrap();
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::<InPlace>::default());
         let age = || targets.facts.lock()["t"].asked_at.elapsed();
         targets.soon("t");
         assert_eq!(age(), Duration::ZERO, "asked before it was needed");
@@ -404,7 +453,7 @@ mod tests {
         for name in &names[..50] {
             broker.create_topic(name, 1, TopicConfig::default()).unwrap();
         }
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::<InPlace>::default());
         let asked_now = || {
             let facts = targets.facts.lock();
             facts.values().filter(|fact| fact.asked_at == Instant::now()).count()
@@ -431,7 +480,7 @@ mod tests {
     async fn what_was_missing_is_believed_so_only_while_it_is_needed() {
         let broker = MemoryBroker::new(Arc::new(|| 0));
         broker.create_topic("there", 1, TopicConfig::default()).unwrap();
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::<InPlace>::default());
         let missing = || refuse(Refused::NoTopic("late".into()));
         assert_eq!(targets.judge("late", None, 1), missing());
         // For half a minute only the other one is needed; then the first is made.
@@ -448,7 +497,7 @@ mod tests {
     async fn what_is_doubted_is_asked_about_anew() {
         let broker = MemoryBroker::new(Arc::new(|| 0));
         broker.create_topic("gone", 1, TopicConfig::default()).unwrap();
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::<InPlace>::default());
         assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
         broker.delete_topic("gone").unwrap();
         assert_eq!(targets.judge("gone", None, 1), Verdict::Send);
@@ -466,7 +515,7 @@ mod tests {
         for topic in ["closed", "proven", "unproven"] {
             broker.create_topic(topic, 1, TopicConfig::default()).unwrap();
         }
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::<InPlace>::default());
         let judge = |topic: &str| targets.judge(topic, None, 1);
         let refused = || refuse(Refused::ByBroker("no".to_owned()));
         assert_eq!(

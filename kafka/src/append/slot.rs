@@ -2,7 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +18,7 @@ use rdkafka::{
     producer::{BaseRecord, Producer as _, PurgeConfig},
 };
 
-use super::{Call, Context, Flight, Parcel};
+use super::{Context, Flight, Parcel};
 use crate::{disposal, librdkafka, log, polled::Polled};
 
 /// A producer that died is not replaced more often.
@@ -32,11 +36,25 @@ pub(super) struct Slot {
     flight: Arc<Flight>,
     current: RwLock<Arc<Client>>,
     replaced_at: Mutex<Option<Instant>>,
-    /// Calls that went to the current client, the oldest first; settled ones among them.
+    /// What went to the current client, the oldest first; settled shares among them.
     open: Mutex<Open>,
 }
 
-type Open = VecDeque<(Instant, Arc<Call>)>;
+type Open = VecDeque<(Instant, Arc<Share>)>;
+
+/// How many of one call's records went to one slot and are not settled.
+#[derive(Debug)]
+pub(super) struct Share(AtomicUsize);
+
+impl Share {
+    pub(super) fn land(&self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
 
 impl Slot {
     pub(super) fn new(config: ClientConfig, flight: Arc<Flight>) -> Result<Self, log::Error> {
@@ -48,24 +66,24 @@ impl Slot {
         Arc::clone(&self.current.read())
     }
 
-    /// The client that this call's records go to.
-    pub(super) fn begins(&self, call: &Arc<Call>) -> Arc<Client> {
-        // One step: a client that is given up in between would have a call nobody looks after.
-        let mut open = self.unsettled();
-        open.push_back((Instant::now(), Arc::clone(call)));
-        self.current()
+    /// The client that so many records of a call go to, each of which is to land.
+    pub(super) fn begins(&self, records: usize) -> (Arc<Client>, Arc<Share>) {
+        // One step: a client that is given up in between would have records nobody looks after.
+        let (mut open, share) = (self.unsettled(), Arc::new(Share(AtomicUsize::new(records))));
+        open.push_back((Instant::now(), Arc::clone(&share)));
+        (self.current(), share)
     }
 
-    /// The open calls, from the oldest one that is not settled.
+    /// What is open, from the oldest share that is not settled.
     fn unsettled(&self) -> MutexGuard<'_, Open> {
         let mut open = self.open.lock();
-        while open.front().is_some_and(|(_, call)| call.is_settled()) {
+        while open.front().is_some_and(|(_, share)| share.is_settled()) {
             open.pop_front();
         }
         open
     }
 
-    /// Gives the client up if a call waits for too long: all it has in flight is settled as unknown.
+    /// Gives the client up if one waits for too long: all it has in flight is settled as unknown.
     fn look(&self) {
         let mut open = self.unsettled();
         if open.front().is_none_or(|(began_at, _)| began_at.elapsed() < SETTLED_WITHIN) {

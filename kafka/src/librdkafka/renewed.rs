@@ -13,8 +13,9 @@ use crate::log::Error;
 /// broker that answers others (seen after everything had stood still: for minutes, `BrokerTransportFailure` each
 /// time). That it answers something else meanwhile does not help: it was metadata that failed, and offsets came.
 const FAILING_LIMIT: Duration = Duration::from_secs(15);
-/// Failures further apart are none of a row. Longer than a question takes that is not answered.
-const ROW_GAP: Duration = Duration::from_secs(12);
+/// A question that fails so long after the last failure begins another row. Longer than any caller waits before it asks
+/// again (a minute, `server/src/coordinator/watch.rs`). What answers now and then loses a client that may be sound: no harm.
+const ROW_GAP: Duration = Duration::from_secs(90);
 
 /// A client made when it is first needed, and made anew when it has failed for [`FAILING_LIMIT`].
 pub(super) struct Renewed<T> {
@@ -52,13 +53,15 @@ impl<T> Renewed<T> {
 
     /// A question, and what its answer says of the client.
     pub(super) fn ask<A>(&self, question: impl FnOnce(&T) -> Result<A, Error>) -> Result<A, Error> {
-        let answer = question(&*self.get()?);
+        let client = self.get()?;
+        let asked_at = Instant::now();
+        let answer = question(&client);
         if !matches!(answer, Err(Error::Unavailable(_))) {
             return answer;
         }
         let (mut state, now) = (self.state.lock(), Instant::now());
         let since = match state.failing {
-            Some((since, last)) if now - last < self.row_gap => since,
+            Some((since, last)) if asked_at.saturating_duration_since(last) < self.row_gap => since,
             _ => now,
         };
         state.failing = Some((since, now));

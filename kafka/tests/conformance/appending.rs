@@ -17,6 +17,7 @@ fn append_to(topic: &Arc<str>, partition: i32, value: &str) -> Append {
 pub(crate) fn every_record_gets_its_own_result(bed: &Server) {
     let (log, topic) =
         (bed.log(), bed.topic_with("append", 2, &[("message.timestamp.type", "LogAppendTime")]));
+    let other = bed.topic("append-other", 1);
     let appender = Appender::new(&log, Limits::default(), Arc::clone(&topic)).unwrap();
     let mut bad_name = append_to(&topic, 0, "bad name");
     bad_name.content.headers.push(Header::new("a\0b", "v"));
@@ -27,10 +28,12 @@ pub(crate) fn every_record_gets_its_own_result(bed: &Server) {
         bad_name,
         append_to(&topic, 0, "4"),
         append_to(&topic, 2, "5"),
+        // By another producer.
+        append_to(&other, 0, "6"),
     ];
     let results = wait(appender.append_all(records, None));
     let offsets: Vec<_> = results.iter().map(|each| each.as_ref().ok().map(|done| done.offset)).collect();
-    assert_eq!(offsets, [Some(0), None, Some(0), None, Some(1), None], "{results:?}");
+    assert_eq!(offsets, [Some(0), None, Some(0), None, Some(1), None, Some(0)], "{results:?}");
     assert_eq!(results[1], Err(Error::NotAppended(RefusalReason::UnknownTarget)));
     assert!(matches!(results[3], Err(Error::NotAppended(RefusalReason::Invalid(_)))));
     assert_eq!(results[5], Err(Error::NotAppended(RefusalReason::UnknownTarget)));

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use ksched_core::cluster::Cluster;
 use ksched_kafka::{
     Librdkafka, Settings,
@@ -70,4 +72,15 @@ async fn kafka_being_away_is_not_told_as_scheduled() {
     let reason = status.get_details_error_info().unwrap().reason;
     assert_eq!(reason, "OUTCOME_UNKNOWN", "librdkafka had taken it");
     assert!(metrics.encode().unwrap().contains("ksched_outcome_unknown_total 1\n"));
+}
+
+#[tokio::test]
+async fn what_is_in_flight_takes_its_room_though_its_caller_has_gone() {
+    let (service, placer) = service(&Metrics::new("c", "0"));
+    let call = service.schedule(Request::new(fine()));
+    assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err(), "Kafka is away");
+    assert!(placer.try_reserve(usize::MAX).is_err(), "it may still be appended");
+    // Until it is given up.
+    let everything = tokio::time::timeout(Duration::from_secs(60), placer.reserve(usize::MAX)).await;
+    assert!(everything.is_ok_and(|room| room.is_some()));
 }

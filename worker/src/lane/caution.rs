@@ -181,7 +181,7 @@ mod tests {
     async fn a_target_that_a_broker_does_not_know_is_put_off_until_kafka_says_that_it_is_gone() {
         let broker = MemoryBroker::new(Arc::new(|| 0));
         broker.create_topic("gone", 1, TopicConfig::default()).unwrap();
-        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::new(InPlace));
+        let targets = Targets::new(MemoryLog::direct(&broker, "group"), Arc::<InPlace>::default());
         let mut caution = Caution::default();
         let refuse = |reason| [Refusal { tag: 0, reason }];
         let unknown = || refuse(RefusalReason::UnknownTarget);

@@ -118,10 +118,10 @@ pub(super) fn gate(held: &Held, judge: impl FnOnce(&str, Option<i32>, usize) -> 
 /// What an allocation costs besides its bytes.
 const ALLOCATION: usize = 32;
 
-/// What a record that is none of ours holds: one buffer for all its bytes and the handle that
-/// they share, the headers' vector, and a small allocation for each header's name.
+/// What a record that is none of ours holds: one buffer for all its bytes, the handle that
+/// they share, and the headers' vector.
 fn foreign_bytes(content: &Content) -> usize {
-    content.size() + content.headers.len() * (size_of::<Header>() + ALLOCATION) + 4 * ALLOCATION
+    content.size() + content.headers.len() * size_of::<Header>() + 4 * ALLOCATION
 }
 
 /// What a request id stands for. FNV-1a, because the hash outlives this process and

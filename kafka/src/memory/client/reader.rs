@@ -28,10 +28,8 @@ pub struct MemoryReader {
 struct Assigned {
     /// Where the next fetch begins.
     fetched_to: i64,
-    /// Past the last record handed over.
+    /// Past the last record handed over and, as of the last poll that came up empty, what is hidden behind it.
     returned_to: i64,
-    /// Records fetched but not handed over.
-    buffered: usize,
     paused: bool,
 }
 
@@ -59,7 +57,6 @@ impl MemoryReader {
         let record = self.buffer.pop_front()?;
         if let Some(assigned) = self.assigned.get_mut(&record.source) {
             assigned.returned_to = record.offset + 1;
-            assigned.buffered -= 1;
         }
         Some(record)
     }
@@ -97,7 +94,6 @@ impl MemoryReader {
     fn buffer(&mut self, at: TopicPartition, fetched: Fetched) {
         let Some(assigned) = self.assigned.get_mut(&at) else { return };
         assigned.fetched_to = fetched.next_offset;
-        assigned.buffered += fetched.records.len();
         let record =
             |(offset, timestamp_ms, content)| Record { source: at.clone(), offset, timestamp_ms, content };
         self.buffer.extend(fetched.records.into_iter().map(record));
@@ -114,8 +110,7 @@ impl MemoryReader {
 impl Reader for MemoryReader {
     fn assign(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), Error> {
         self.buffer.clear();
-        let assigned =
-            |offset| Assigned { fetched_to: offset, returned_to: offset, buffered: 0, paused: false };
+        let assigned = |offset| Assigned { fetched_to: offset, returned_to: offset, paused: false };
         self.assigned = from.iter().map(|(at, offset)| (at.clone(), assigned(*offset))).collect();
         Ok(())
     }
@@ -132,6 +127,7 @@ impl Reader for MemoryReader {
                 Came::Lost(after) => waited += after,
             }
             if waited >= wait {
+                self.assigned.values_mut().for_each(|assigned| assigned.returned_to = assigned.fetched_to);
                 return Ok(None);
             }
             let step = (wait - waited).min(self.step);
@@ -141,8 +137,7 @@ impl Reader for MemoryReader {
     }
 
     fn position(&mut self, partition: &TopicPartition) -> Result<i64, Error> {
-        let assigned = self.assigned.get(partition).ok_or_else(|| unassigned(partition))?;
-        Ok(if assigned.buffered > 0 { assigned.returned_to } else { assigned.fetched_to })
+        self.assigned.get(partition).map(|assigned| assigned.returned_to).ok_or_else(|| unassigned(partition))
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {

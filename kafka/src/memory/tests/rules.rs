@@ -123,6 +123,8 @@ fn the_stable_end_is_the_first_open_transaction_s_and_positions_pass_what_is_hid
     init(&broker, "x");
     assert_eq!(shape(&broker, 0), "gone:x done:y C A");
     assert_eq!(value(&reader.poll(Duration::ZERO).unwrap().unwrap()), "y");
+    assert_eq!(reader.position(&at(0)).unwrap(), 2);
+    assert!(reader.poll(Duration::ZERO).unwrap().is_none());
     assert_eq!(reader.position(&at(0)).unwrap(), 4);
     assert_eq!(one_offset(&log, Offset::StableEnd), 4);
 }
