@@ -290,7 +290,7 @@ impl Simulation {
             if self.users.are_done() && judge::missing(&self.world, &self.users).is_empty() {
                 let healed_in = began_at.elapsed();
                 // A copy that is still on its way has time to show itself.
-                sleep(Duration::from_secs(5)).await;
+                sleep(Duration::from_secs(6)).await;
                 return healed_in;
             }
         }
