@@ -96,6 +96,16 @@ impl Placer {
         self.room.acquire_many(permits(bytes)).await.ok()
     }
 
+    /// Schedules one message, if there is room for it.
+    pub(crate) async fn schedule_one(
+        &self,
+        request: v1::ScheduleRequest,
+    ) -> Result<v1::ScheduleResponse, Error> {
+        let _room = self.try_reserve(request::weight(&request))?;
+        let mut results = self.schedule(vec![request]).await;
+        results.pop().unwrap_or_else(|| Err(Error::OutcomeUnknown("no answer".to_owned())))
+    }
+
     /// Schedules messages; an outcome for each, in order, none of which spoils another.
     pub(super) async fn schedule(
         &self,
