@@ -11,6 +11,7 @@
 //! | `__sm_job_id` | name of the lane job that fired it, `lane/0` | stamps |
 //! | `__sm_worker_timestamp` | when it was fired, epoch ms | stamps |
 //! | `__sm_message_hopcount` | promotions through the wheel | stamps |
+//! | `traceparent` | the span of its scheduling, [W3C](trace) | `all`, `id`: if that span is recorded, and the user's headers hold none |
 //!
 //! The stamps are the earlier system's. They are added when the cluster says so
 //! and to messages that came in with that system's headers.
@@ -19,6 +20,7 @@ use crate::{
     cluster::{Cluster, DeliveredHeaders},
     envelope::{self, DecodeError, Envelope},
     message::{Content, Header},
+    trace,
 };
 
 /// Why a record on one of our topics is none of ours.
@@ -73,6 +75,9 @@ pub fn deliver(
     let headers = &mut delivered.headers;
     headers.reserve(8);
     let scheduled_at_ms = envelope.scheduled_at_us.div_euclid(1_000);
+    let added = envelope.trace.filter(|_| cluster.delivered_headers != DeliveredHeaders::None);
+    // The user's own stays what it is: by it a consumer joins the trace that the schedule span is in.
+    let traceparent = added.filter(|_| trace::header_of(headers).is_none());
     let mut add = |name: &str, value: String| headers.push(Header::new(name, value));
     match cluster.delivered_headers {
         DeliveredHeaders::All => {
@@ -83,6 +88,9 @@ pub fn deliver(
         }
         DeliveredHeaders::Id => add("ksched-id", envelope.id(lane).to_string()),
         DeliveredHeaders::None => {}
+    }
+    if let Some(context) = traceparent {
+        add(trace::HEADER, context.to_string());
     }
     if cluster.compat_stamps || envelope.stamps {
         add("__sm_mh_timestamp", scheduled_at_ms.to_string());
