@@ -88,7 +88,7 @@ pub(crate) fn kafka_killed(bed: &Bed) {
     let scenario = "faults::kafka_killed";
     let outcome = during_a_run(bed, scenario, || {
         let log = bed.log_length(KAFKA);
-        // Seen with Kafka 4.4 in 3 of 6 such kills: a lone broker that dies between PrepareCommit and the markers
+        // Seen with Kafka 4.4 in 2 of 4 such kills: a lone broker that dies between PrepareCommit and the markers
         // calls that transaction complete when it comes back, and writes none. So none is to be ending just then.
         WORKERS.iter().for_each(|name| bed.cluster.pause(name).unwrap());
         thread::sleep(ENDED_WITHIN);
