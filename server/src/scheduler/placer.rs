@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use ksched_core::{
     cluster::Cluster,
-    envelope,
+    delivered,
     host::Host,
     id::MessageId,
     jobs::JobName,
-    message::Header,
     validate::{Accepted, Door, Limits},
     wheel::{Bucket, Inlet, Place},
 };
@@ -140,8 +139,8 @@ impl Placer {
                 return Err(Error::Invalid(faults));
             }
         };
-        let Accepted { mut content, envelope, lane } = accepted;
-        content.headers.insert(0, Header::new(envelope::NAME, envelope.encode()));
+        let Accepted { content, envelope, lane } = accepted;
+        let content = delivered::store(&envelope, content);
         let geometry = &self.cluster.geometry;
         let (topic, partition, bucket) = match geometry.route(envelope.due_ms, now_ms, lane) {
             Place::DueLane => (&self.due_topic, geometry.due_partition(lane, Inlet::Direct), None),
