@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use crate::harness::{LONG, broker, request};
 
 /// More than a coordinator needs for itself.
-const LIMIT: u32 = 200;
+const LIMIT: usize = 200;
 
 /// Killed when the test ends, however it ends.
 struct Coordinator(Child);
@@ -35,6 +35,11 @@ impl Coordinator {
         command.args(["--listen", listen, "--http", "127.0.0.1:0", "--kafka", &broker()]);
         command.args(["--ratio=4", "--levels=2", "--lanes=2", "--lease-ttl=2s", "--intake-partitions=1"]);
         Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    /// How many descriptors are open.
+    fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap().count()
     }
 
     /// Processor time so far, user's and system's.
@@ -65,10 +70,14 @@ async fn without_descriptors_those_who_are_in_are_served_and_no_core_is_burnt() 
     let mut inside = connected(&listen).await;
     inside.schedule(request("before")).await.unwrap();
 
-    let mut idle = Vec::new();
-    // What is not taken waits in the listener's queue, which holds 128.
-    for _ in 0..LIMIT {
-        idle.push(timeout(LONG, TcpStream::connect(&listen)).await.unwrap().unwrap());
+    println!("descriptors before: {}", coordinator.descriptors());
+    let (mut idle, begun) = (Vec::new(), Instant::now());
+    while coordinator.descriptors() < LIMIT {
+        assert!(begun.elapsed() < LONG, "{} descriptors", coordinator.descriptors());
+        // None is had while those that are not taken yet fill the listener's queue.
+        if let Ok(stream) = timeout(Duration::from_secs(1), TcpStream::connect(&listen)).await {
+            idle.push(stream.unwrap());
+        }
     }
     sleep(Duration::from_secs(1)).await;
     let (begun, before) = (Instant::now(), coordinator.processor_time());
