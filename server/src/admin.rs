@@ -7,6 +7,7 @@ use ksched_proto::v1::{self, admin_server};
 use tonic::{Request, Response, Status};
 
 use crate::{
+    activity::Teller,
     leasing::{Error, Seen, Views, wire},
     store::WorkerInfo,
 };
@@ -17,12 +18,13 @@ pub struct Admin {
     views: Views,
     cluster: Arc<Cluster>,
     kafka: Arc<str>,
+    teller: Teller,
 }
 
 impl Admin {
     /// A service that answers from `views`; `kafka` is where Kafka is.
-    pub fn new(views: Views, cluster: Arc<Cluster>, kafka: &str) -> Self {
-        Self { views, cluster, kafka: kafka.into() }
+    pub fn new(views: Views, cluster: Arc<Cluster>, kafka: &str, teller: Teller) -> Self {
+        Self { views, cluster, kafka: kafka.into(), teller }
     }
 
     async fn view(&self) -> Result<Arc<Seen>, Status> {
@@ -85,6 +87,13 @@ impl admin_server::Admin for Admin {
             v1::JobState { job, worker_id, worker_name }
         };
         Ok(Response::new(v1::ListJobsResponse { jobs: names.map(state).collect() }))
+    }
+
+    async fn get_activity(
+        &self,
+        _: Request<v1::GetActivityRequest>,
+    ) -> Result<Response<v1::GetActivityResponse>, Status> {
+        Ok(Response::new(self.teller.tell()))
     }
 }
 

@@ -3,6 +3,8 @@
 //! [`SETTINGS`] is the list; [`Config::read`] checks all of it at once. How the
 //! layers come together is told in [`ksched_telemetry::settings`].
 
+mod effective;
+
 use std::{collections::BTreeMap, fmt};
 
 use ksched_core::cluster::{Cluster, DeliveredHeaders, Delivery};
@@ -36,6 +38,8 @@ pub struct Config {
     pub cluster: Cluster,
     pub log_format: logging::Format,
     pub log_filter: String,
+    /// Whether the web page can schedule a message.
+    pub web_form: bool,
 }
 
 /// Where the store is.
@@ -75,7 +79,7 @@ impl fmt::Debug for Secret {
 pub const SETTINGS: &[Setting] = &[
     value("name", "coordinator-1", "name of this coordinator"),
     value("listen", "127.0.0.1:50051", "HOST:PORT of the gRPC door"),
-    value("http", "127.0.0.1:8000", "HOST:PORT of /metrics, /healthz and /readyz"),
+    value("http", "127.0.0.1:8000", "HOST:PORT of the web page, /metrics, /healthz and /readyz"),
     settings::INSECURE,
     settings::KAFKA,
     value("replication", "auto", "replicas of the topics ksched makes: a number, or auto for up to three"),
@@ -102,6 +106,12 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "true adds the earlier system's __sm_ stamps to all delivered messages, not only to those with its headers",
     ),
+    Setting {
+        name: "web.form",
+        kind: Kind::Switch,
+        default: "false",
+        help: "offer a form on the web page by which whoever sees it can schedule a message",
+    },
     settings::LOG_FORMAT,
     settings::LOG_FILTER,
 ];
@@ -138,6 +148,7 @@ impl Default for Config {
             cluster: Cluster::default(),
             log_format: logging::Format::default(),
             log_filter: "info,librdkafka=error".to_owned(),
+            web_form: false,
         }
     }
 }
@@ -171,6 +182,7 @@ impl Config {
         given.put("intake.start", &mut config.intake_start, intake_start);
         given.put("dead-letter.topic", &mut cluster.dead_letter_topic, name);
         given.put("compat.stamps", &mut cluster.compat_stamps, settings::switch);
+        given.put("web.form", &mut config.web_form, settings::switch);
         given.put("log.format", &mut config.log_format, str::parse);
         given.put("log.filter", &mut config.log_filter, |t| logging::check(t).map(|_| t.to_owned()));
         for (setting, address) in [("listen", &config.listen), ("http", &config.http)] {
@@ -327,6 +339,7 @@ mod tests {
             "dead",
             "--compat-stamps",
             "true",
+            "--web-form",
             "--log-format",
             "json",
             "--log-filter",
@@ -345,6 +358,7 @@ mod tests {
         assert_eq!(config.intake_start, IntakeStart::Earliest);
         assert_eq!(config.log_format, logging::Format::Json);
         assert_eq!(config.kafka_properties.len(), 1);
+        assert!(config.web_form);
         let (new, old) = (config.cluster, default.cluster);
         assert_eq!(new.geometry.slot_width_ms, 4_000);
         assert_ne!(new.name, old.name);

@@ -29,6 +29,8 @@ use tonic::{Code, Request, Response, Status};
 pub use seen::{Refresher, Seen, Stale, Views, views};
 
 use crate::{
+    activity::Activity,
+    job_log::Finished,
     status,
     store::{self, ClaimError, Fence, HoldError, LeaseError, Registration, Store, WorkerInfo},
 };
@@ -52,6 +54,7 @@ pub struct Leasing {
     cluster: Arc<Cluster>,
     kafka: Arc<str>,
     host: Arc<dyn Host>,
+    activity: Activity,
     shutdown: CancellationToken,
 }
 
@@ -106,9 +109,10 @@ impl Leasing {
         cluster: Arc<Cluster>,
         kafka: &str,
         host: Arc<dyn Host>,
+        activity: Activity,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { store, views, cluster, kafka: kafka.into(), host, shutdown }
+        Self { store, views, cluster, kafka: kafka.into(), host, activity, shutdown }
     }
 
     fn ttl_ms(&self) -> i64 {
@@ -234,6 +238,10 @@ impl Leasing {
     async fn renew(&self, request: v1::HeartbeatRequest) -> Result<(Vec<String>, Vec<String>), Error> {
         let worker = wire::registration(request.lease)?;
         let held = wire::held(request.held)?;
+        if self.views.last().is_some_and(|seen| seen.snapshot.workers.contains_key(&worker.id)) {
+            // Also while the store is away, for then lanes go on.
+            self.activity.heard(&worker.id, request.lanes, request.dead_lettered);
+        }
         self.store.renew_worker(&worker).await?;
         // The lease lives on; what others did is told with the next heartbeat if it
         // cannot be seen now.
@@ -256,7 +264,7 @@ impl Leasing {
     }
 
     async fn complete(&self, request: v1::CompleteJobRequest) -> Result<(), Error> {
-        wire::registration(request.lease)?;
+        let worker = wire::registration(request.lease)?;
         let (name, fence) = wire::one_held(request.job.unwrap_or_default())?;
         if name.kind() != JobKind::Drain {
             let description = "names a job that never ends".to_owned();
@@ -265,11 +273,32 @@ impl Leasing {
         match self.store.complete(&name, fence).await {
             Ok(()) => {
                 tracing::debug!(job = %name, moved = request.moved, "drain complete");
+                self.note_finished(&name, worker.id, request.moved, request.took);
                 Ok(())
             }
             Err(HoldError::NotHeld) => Err(Error::NotHeld(name)),
             Err(HoldError::Store(error)) => Err(error.into()),
         }
+    }
+
+    fn note_finished(
+        &self,
+        job: &JobName,
+        worker_id: String,
+        moved: u64,
+        took: Option<prost_types::Duration>,
+    ) {
+        let finished_at_ms = self.host.wall_ms();
+        let took_ms = wire::ms(took.as_ref()).unwrap_or(0).max(0);
+        let worker = self.views.last().and_then(|s| Some(s.snapshot.workers.get(&worker_id)?.name.clone()));
+        self.activity.finished(Finished {
+            job: job.to_string(),
+            worker: worker.unwrap_or_default(),
+            worker_id,
+            begun_at_ms: finished_at_ms.saturating_sub(took_ms),
+            finished_at_ms,
+            moved,
+        });
     }
 
     async fn release(&self, request: v1::ReleaseJobsRequest) -> Result<(), Error> {

@@ -92,11 +92,7 @@ impl scheduler_server::Scheduler for Scheduler {
         &self,
         request: Request<v1::ScheduleRequest>,
     ) -> Result<Response<v1::ScheduleResponse>, Status> {
-        let request = request.into_inner();
-        let room = self.placer.try_reserve(request::weight(&request))?;
-        let mut results = self.placer.schedule(vec![request], Some(room)).await;
-        let result = results.pop().unwrap_or_else(|| Err(Error::OutcomeUnknown("no answer".to_owned())));
-        Ok(result.map(Response::new)?)
+        Ok(self.placer.schedule_one(request.into_inner()).await.map(Response::new)?)
     }
 
     async fn batch_schedule(

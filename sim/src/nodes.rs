@@ -14,6 +14,7 @@ use ksched_core::{cluster::Cluster, host::Host};
 use ksched_kafka::memory::Request as LogRequest;
 use ksched_proto::v1::{self, job_leasing_server::JobLeasing};
 use ksched_server::{
+    activity::Activity,
     job_maker::{JobMaker, membership::membership, observed::Observed, passed::open_passed},
     leasing::{Leasing, views},
     scheduler::{Placer, Scheduler},
@@ -90,6 +91,7 @@ pub(crate) fn start_coordinator(world: &Arc<World>, name: &str, skew_us: i64) ->
         Arc::clone(&cluster),
         "sim",
         Arc::clone(&host),
+        Activity::new(mpsc::channel(1).0),
         never.clone(),
     );
     let info = CoordinatorInfo {

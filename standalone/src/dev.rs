@@ -193,7 +193,7 @@ fn introduce(addresses: &Addresses) {
          \n\
          \x20 Kafka   {kafka}   (with an empty topic {TOPIC})\n\
          \x20 gRPC    {grpc}\n\
-         \x20 HTTP    http://{http}   (/metrics, /healthz, /readyz)\n\
+         \x20 HTTP    http://{http}   (a live page at /; /metrics, /healthz, /readyz)\n\
          \n\
          Try, in another terminal:\n\
          \n\

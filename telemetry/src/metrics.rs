@@ -68,8 +68,9 @@ struct Level {
     level: u32,
 }
 
-/// 1 ms to 1 h: a healthy lane sits in the first few, an outage in the last.
-const LATENESS_BUCKETS_S: [f64; 17] = [
+/// 1 ms to 1 h: a healthy lane sits in the first few, an outage in the last. Workers tell
+/// coordinators how many messages fell into each (`LaneFigures`), so these never change.
+pub const LATENESS_BUCKETS_S: [f64; 17] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0,
 ];
 

@@ -165,7 +165,7 @@ impl fmt::Display for Origin {
 }
 
 /// Hides passwords: of properties that hold one, and in front of the `@` of a URL.
-fn masked(name: &str, text: &str) -> String {
+pub fn masked(name: &str, text: &str) -> String {
     const SECRET: [&str; 5] = ["password", "secret", "token", "key.pem", "oauthbearer.config"];
     if SECRET.iter().any(|s| name.contains(s)) {
         return "***".to_owned();

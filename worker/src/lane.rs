@@ -90,6 +90,8 @@ struct Found {
 /// One life of a lane's producers.
 struct Holding<'a, L: Log> {
     node: &'a Node<L>,
+    /// Of the lane.
+    number: u16,
     control: &'a Control,
     share: &'a Share,
     inlets: [TopicPartition; INLETS],
@@ -145,6 +147,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         info!(job = %control.name, took = ?began_at.elapsed(), "lane taken over");
         Ok(Some(Self {
             node,
+            number: lane,
             control,
             share,
             lookups: Lookups::new(node.host.clone(), node.log.clone(), inlets.clone()),
@@ -251,6 +254,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
     fn count(&mut self, held: i64) {
         self.node.metrics.held.inc_by(held - self.counted);
         self.counted = held;
+        self.node.figures.holds(self.number, self.lane.pending(), self.lane.next_due_ms());
     }
 
     /// Hands a record to the lane; when it is due.
@@ -399,6 +403,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
 impl<L: Log> Drop for Holding<'_, L> {
     fn drop(&mut self) {
         self.node.metrics.held.inc_by(-self.counted);
+        self.node.figures.forget(self.number);
     }
 }
 

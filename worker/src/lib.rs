@@ -12,12 +12,14 @@
 //! | `mover` | the transactional move that both are made of |
 //! | `targets`, `dead_letter` | what is known of targets; what cannot be delivered |
 //! | `memory`, `clock` | the bound on held messages; the guarded clock |
+//! | `figures` | what the lanes are doing, for people to look at |
 
 mod attempt;
 mod clock;
 pub mod coordinator;
 mod dead_letter;
 mod drain;
+mod figures;
 mod intake;
 mod job;
 mod lane;

@@ -9,7 +9,9 @@ use ksched_telemetry::metrics::WorkerMetrics;
 
 use crate::{
     clock::Clock,
-    drain, intake,
+    drain,
+    figures::Figures,
+    intake,
     job::{Control, Outcome},
     lane,
     memory::Budget,
@@ -26,6 +28,7 @@ pub(crate) struct Node<L> {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: WorkerMetrics,
+    pub(crate) figures: Figures,
     pub(crate) memory: Arc<Budget>,
     pub(crate) targets: Arc<Targets<L>>,
     pub(crate) intake: IntakeSettings,
@@ -47,5 +50,9 @@ impl<L: Log + Clone> Runner for Node<L> {
 
     fn observe_lanes_held(&self, lanes: usize) {
         self.metrics.lanes_held.set(lanes as i64);
+    }
+
+    fn figures(&self) -> (Vec<v1::LaneFigures>, u64) {
+        (self.figures.all(), self.metrics.dead_lettered.get())
     }
 }

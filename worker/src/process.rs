@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 use crate::{
     clock::{Clock, Machine},
     coordinator::{Coordinator, Coordinators},
+    figures::Figures,
     memory::Budget,
     node::Node,
     session::Session,
@@ -211,6 +212,7 @@ fn build<L: Log + Clone, C>(parts: &Parts<C>, log: L, cluster: Cluster, clock: A
         host: parts.host.clone(),
         clock,
         metrics: parts.metrics.clone(),
+        figures: Figures::default(),
         memory: Arc::new(Budget::new(parts.memory_limit)),
         intake: parts.intake.clone(),
         origin: parts.origin,

@@ -32,6 +32,8 @@ pub(crate) trait Runner: Send + Sync + 'static {
     fn run(&self, job: &v1::Job, control: &Control) -> Outcome;
     /// Lanes held, for the metrics.
     fn observe_lanes_held(&self, lanes: usize);
+    /// What the lanes are doing, and how many messages were dead-lettered.
+    fn figures(&self) -> (Vec<v1::LaneFigures>, u64);
 }
 
 /// The end of a job, to be said until it is heard.
@@ -59,6 +61,7 @@ impl Farewell {
 struct Held {
     job: v1::Job,
     control: Control,
+    begun_at: Instant,
 }
 
 /// One registration: from RegisterWorker until the lease is gone or the worker stops.
@@ -192,10 +195,13 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
 
     fn heartbeat(&mut self) -> Heartbeat {
         self.asked_before.append(&mut self.asked);
+        let (lanes, dead_lettered) = self.runner.figures();
         let request = v1::HeartbeatRequest {
             lease: Some(self.lease.clone()),
             worker_time: Some(timestamp(self.clock.wall_ms())),
             held: self.held_jobs(),
+            lanes,
+            dead_lettered,
         };
         let coordinators = self.coordinators.clone();
         let patience = self.ttl / 4;
@@ -307,18 +313,18 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
             self.release(v1::HeldJob { name: job.name, fence: job.fence });
             return;
         }
-        self.held.insert(name, Held { job, control });
+        self.held.insert(name, Held { job, control, begun_at: Instant::now() });
         self.observe();
     }
 
     fn ended(&mut self, ended: Ended) {
-        self.held.remove(&ended.name);
+        let held = self.held.remove(&ended.name);
         self.observe();
         let job = v1::HeldJob { name: ended.name.to_string(), fence: ended.fence };
         match ended.outcome {
             Outcome::Done { moved } => {
                 info!(job = %ended.name, moved, "job is done");
-                self.complete(job, moved);
+                self.complete(job, moved, held.map(|held| held.begun_at.elapsed()));
             }
             Outcome::Stopped => {
                 info!(job = %ended.name, "job stopped");
@@ -340,9 +346,10 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
         self.runner.observe_lanes_held(lanes);
     }
 
-    fn complete(&mut self, job: v1::HeldJob, moved: u64) {
-        let lease = Some(self.lease.clone());
-        self.part(Farewell::Complete(v1::CompleteJobRequest { lease, job: Some(job), moved }));
+    fn complete(&mut self, job: v1::HeldJob, moved: u64, took: Option<Duration>) {
+        let (lease, job) = (Some(self.lease.clone()), Some(job));
+        let took = took.and_then(|took| prost_types::Duration::try_from(took).ok());
+        self.part(Farewell::Complete(v1::CompleteJobRequest { lease, job, moved, took }));
     }
 
     fn release(&mut self, job: v1::HeldJob) {
@@ -415,7 +422,7 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
     }
 }
 
-fn timestamp(ms: i64) -> prost_types::Timestamp {
+pub(crate) fn timestamp(ms: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: ms.div_euclid(1_000), nanos: (ms.rem_euclid(1_000) * 1_000_000) as i32 }
 }
 

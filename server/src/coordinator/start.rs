@@ -1,6 +1,11 @@
 //! Starting: what must be there first, and in which order.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use ksched_core::{cluster::Cluster, host::Host, wheel::Inlet};
 use ksched_kafka::{
@@ -13,24 +18,34 @@ use ksched_telemetry::{
     metrics::{CoordinatorMetrics, Metrics},
     readiness::Readiness,
 };
-use tokio::{sync::mpsc, task::JoinSet, task::spawn_blocking};
+use tokio::{
+    net::UdpSocket,
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Coordinator, Ended, StartError, spawn, watch};
 use crate::{
+    activity::{Activity, Teller},
     admin::Admin,
     config::{Config, StoreAddress},
     grpc,
     host::Machine,
+    job_log,
     job_maker::{JobMaker, membership::membership, observed::Observed, passed::open_passed},
     leasing::{self, Leasing, Views},
     patience::{Impatience, wait_for},
     scheduler::{Placer, Scheduler},
     store::{CoordinatorInfo, SettingsError, Store, etcd, memory::MemoryStore},
+    web,
 };
 
 /// Buckets waiting to be told to the store; the job maker finds the rest.
 const PASSED_QUEUE: usize = 64;
+/// A name server that does not answer must not hold the start up.
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Calls in progress at the shutdown wait for Kafka this long.
 const LAND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -69,6 +84,7 @@ impl Coordinator {
         let metrics = Metrics::new(&config.name, env!("CARGO_PKG_VERSION"));
         let counters = CoordinatorMetrics::register(&metrics);
         let readiness = Readiness::waiting_for(&["kafka", "store"]);
+        let door = web::Door::default();
         // Bound later, when what it needs is there; refused before anything is touched.
         http::may_bind(&config.listen, config.exposure).await?;
         let listener = http::bind(&config.http, config.exposure).await?;
@@ -76,7 +92,11 @@ impl Coordinator {
         spawn(
             &mut tasks,
             "http",
-            http::serve(listener, http::router(&metrics, &readiness), shutdown.clone()),
+            http::serve(
+                listener,
+                http::router(&metrics, &readiness).merge(web::router(&door, &readiness)),
+                shutdown.clone(),
+            ),
         );
 
         settle(&store, &config, &shutdown).await?;
@@ -102,19 +122,32 @@ impl Coordinator {
             passed,
         );
 
+        let (finished, to_log) = mpsc::channel(job_log::QUEUE);
+        let topic = job_log::topic(&cluster);
+        let log_jobs = job_log::write(topic, log.clone(), Arc::clone(&host), to_log, shutdown.clone());
+        spawn(&mut tasks, "job log", endless(log_jobs));
+        let observed = Arc::new(Observed::default());
+        let activity = Activity::new(finished);
+        let teller = Teller {
+            activity: activity.clone(),
+            counters: counters.clone(),
+            observed: Arc::clone(&observed),
+        };
         let job_leasing = Leasing::new(
             Arc::clone(&store),
             views.clone(),
             Arc::clone(&cluster),
             &config.kafka,
             Arc::clone(&host),
+            activity,
             shutdown.clone(),
         );
-        let admin = Admin::new(views.clone(), Arc::clone(&cluster), &config.kafka);
+        let admin = Admin::new(views.clone(), Arc::clone(&cluster), &config.kafka, teller.clone());
         let health = tonic_health::server::HealthReporter::new();
         let report = grpc::report_health(health.clone(), readiness.clone(), shutdown.clone());
         spawn(&mut tasks, "health", endless(report));
-        let scheduler = Scheduler::new(Arc::new(placer), shutdown.clone());
+        let placer = Arc::new(placer);
+        let scheduler = Scheduler::new(Arc::clone(&placer), shutdown.clone());
         let routes = grpc::routes(scheduler, job_leasing, admin, &health)?;
         let serve = grpc::serve(listener, routes, shutdown.clone());
         spawn(&mut tasks, "grpc", async move {
@@ -129,17 +162,52 @@ impl Coordinator {
         let info = CoordinatorInfo {
             name: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            grpc_address: grpc_address.to_string(),
-            http_address: http_address.to_string(),
+            grpc_address: reached_at(grpc_address, &config.kafka).await.to_string(),
+            http_address: reached_at(http_address, &config.kafka).await.to_string(),
         };
+        door.open(web::Parts {
+            info: info.clone(),
+            config: &config,
+            views: views.clone(),
+            teller,
+            log: log.clone(),
+            host: Arc::clone(&host),
+            readiness: readiness.clone(),
+            placer,
+            shutdown: shutdown.clone(),
+        });
         let background =
-            Background { log, store, cluster, views, host, readiness: readiness.clone(), counters };
+            Background { log, store, cluster, views, host, readiness: readiness.clone(), counters, observed };
         background.spawn(info, &mut tasks, &shutdown);
 
         tracing::info!(grpc = %grpc_address, http = %http_address, name = config.name, "coordinator is up");
         drop(guard.disarm());
         Ok(Self { grpc_address, http_address, readiness, shutdown, tasks })
     }
+}
+
+/// Where others reach what is bound to `bound`: of a door that is open on all addresses, at the
+/// one by which Kafka is reached, as far as that can be told.
+async fn reached_at(bound: SocketAddr, kafka: &str) -> SocketAddr {
+    if !bound.ip().is_unspecified() {
+        return bound;
+    }
+    let broker = kafka.split(',').next().unwrap_or_default().trim();
+    let broker = broker.split_once("://").map_or(broker, |(_, broker)| broker);
+    let own = async {
+        // A door on `::` takes both families.
+        let families = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+        for any in families.into_iter().filter(|any| any.is_ipv4() || bound.is_ipv6()) {
+            // Nothing is sent: to connect such a socket is to look into the routes.
+            let socket = UdpSocket::bind((any, 0)).await.ok()?;
+            if socket.connect(broker).await.is_ok() {
+                return socket.local_addr().ok();
+            }
+        }
+        None
+    };
+    let own = timeout(ROUTE_TIMEOUT, own).await.ok().flatten();
+    own.map_or(bound, |own| SocketAddr::new(own.ip(), bound.port()))
 }
 
 /// A part that only ends by the shutdown.
@@ -245,13 +313,14 @@ struct Background {
     host: Arc<dyn Host>,
     readiness: Readiness,
     counters: CoordinatorMetrics,
+    observed: Arc<Observed>,
 }
 
 impl Background {
     /// Registers this coordinator, campaigns for the lead, makes jobs while it leads,
     /// and watches over it all.
     fn spawn(self, info: CoordinatorInfo, tasks: &mut JoinSet<Ended>, shutdown: &CancellationToken) {
-        let Self { log, store, cluster, views, host, readiness, counters } = self;
+        let Self { log, store, cluster, views, host, readiness, counters, observed } = self;
         let ttl = Duration::from_millis(cluster.geometry.lease_ttl_ms.unsigned_abs());
         let (membership, leadership) = membership(Arc::clone(&store), info, ttl);
         spawn(tasks, "membership", endless(membership.run(shutdown.clone())));
@@ -262,7 +331,6 @@ impl Background {
         let topics = watch::topics(log.clone(), Arc::clone(&cluster), readiness.clone(), shutdown.clone());
         spawn(tasks, "watch on topics", endless(topics));
         spawn(tasks, "watch on the store", endless(watch::store(views.clone(), readiness, shutdown.clone())));
-        let observed = Arc::new(Observed::default());
         let report = watch::job_maker(Arc::clone(&observed), counters, shutdown.clone());
         spawn(tasks, "report on jobs", endless(report));
 
@@ -278,5 +346,19 @@ impl Background {
             host,
         };
         spawn(tasks, "job maker", endless(job_maker.run(shutdown.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_door_open_on_all_addresses_is_reached_at_one_of_them() {
+        let at = |address: &str| address.parse::<SocketAddr>().unwrap();
+        assert_eq!(reached_at(at("127.0.0.1:5"), "kafka.invalid:9092").await, at("127.0.0.1:5"));
+        assert_eq!(reached_at(at("0.0.0.0:5"), "PLAINTEXT://127.0.0.1:9092,b:1").await, at("127.0.0.1:5"));
+        assert_eq!(reached_at(at("[::]:5"), "127.0.0.1:9092").await, at("127.0.0.1:5"));
+        assert_eq!(reached_at(at("0.0.0.0:5"), "nothing").await, at("0.0.0.0:5"));
     }
 }

@@ -11,10 +11,21 @@ pub struct Pending {
     pub records: i64,
 }
 
+/// Messages waiting in one slot, over all lanes, counted as in [`Pending`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingSlot {
+    pub level: u32,
+    /// The slot's first instant, in ms since the epoch.
+    pub starts_at_ms: i64,
+    pub records: i64,
+}
+
 /// What one tick saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     pub pending: Vec<Pending>,
+    /// The same by slot, without those that are empty.
+    pub slots: Vec<PendingSlot>,
     /// Partitions whose stable end has stayed below their end for 30 s: alarm.
     pub hanging_transactions: usize,
     /// Partitions without a committed position: alarm.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use self::{alarms::Alarms, peek::Peeked};
 use super::{
-    observed::{Observation, Pending},
+    observed::{Observation, Pending, PendingSlot},
     reclaim::Trail,
 };
 
@@ -136,6 +136,7 @@ impl<L: Log> Survey<L> {
         let drains = jobs::drains_needed(&self.cluster.geometry, now_ms, buckets.into_values());
         let observation = Observation {
             pending: self.pending(&positions, &ends),
+            slots: self.slots(&positions, &ends, now_ms),
             hanging_transactions: self.alarms.hanging_count(),
             missing_positions: absent.len(),
         };
@@ -197,6 +198,20 @@ impl<L: Log> Survey<L> {
             *sums.entry(*place).or_insert(0) += (ends[index] - positions[index]).max(0);
         }
         sums.into_iter().map(|((level, lane), records)| Pending { level, lane, records }).collect()
+    }
+
+    fn slots(&self, positions: &[i64], ends: &[i64], now_ms: i64) -> Vec<PendingSlot> {
+        let geometry = &self.cluster.geometry;
+        let mut sums = BTreeMap::new();
+        for (index, (level, _)) in self.partitions.places.iter().enumerate() {
+            let records = ends[index] - positions[index];
+            if *level > 0 && records > 0 {
+                let bucket = geometry.slot_of_partition(*level, self.partitions.all[index].partition, now_ms);
+                *sums.entry((*level, geometry.starts_at_ms(bucket))).or_insert(0) += records;
+            }
+        }
+        let slot = |((level, starts_at_ms), records)| PendingSlot { level, starts_at_ms, records };
+        sums.into_iter().map(slot).collect()
     }
 
     /// Frees what nobody will read again, if it is time to.

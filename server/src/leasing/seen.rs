@@ -91,6 +91,11 @@ impl Views {
         self.latest.get().filter(|seen| seen.at.elapsed() < STALE_AFTER).ok_or(Stale)
     }
 
+    /// The last view there was, however old it is.
+    pub fn last(&self) -> Option<Arc<Seen>> {
+        self.latest.get()
+    }
+
     /// A view that shows everything up to this fence.
     pub async fn with(&self, fence: Option<Fence>) -> Result<Arc<Seen>, Stale> {
         match self.latest() {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use ksched_core::cluster::Cluster;
 
 use super::*;
+use crate::activity::Activity;
 use crate::{
     host::Still,
     store::{OpenDrain, memory::MemoryStore},
@@ -30,7 +31,8 @@ fn bench() -> Bench {
     let (views, refresher) = views(store.clone(), &cluster);
     tokio::spawn(refresher.run(shutdown.clone()));
     let host = Arc::new(Still { at_ms: 1_795_000_000_000 });
-    let leasing = Leasing::new(store.clone(), views, cluster, "k:9092", host, shutdown.clone());
+    let activity = Activity::new(tokio::sync::mpsc::channel(16).0);
+    let leasing = Leasing::new(store.clone(), views, cluster, "k:9092", host, activity, shutdown.clone());
     Bench { store, leasing, shutdown }
 }
 
@@ -59,8 +61,12 @@ impl Bench {
     }
 
     async fn heartbeat(&self, w: &Caller) -> Result<v1::HeartbeatResponse, Status> {
-        let request =
-            v1::HeartbeatRequest { lease: w.lease.clone(), worker_time: None, held: w.held.clone() };
+        let request = v1::HeartbeatRequest {
+            lease: w.lease.clone(),
+            worker_time: None,
+            held: w.held.clone(),
+            ..Default::default()
+        };
         self.leasing.heartbeat(Request::new(request)).await.map(Response::into_inner)
     }
 
@@ -118,6 +124,7 @@ async fn a_drain_ends_the_wait() {
         lease: w.lease.clone(),
         job: Some(v1::HeldJob { name: jobs[0].name.clone(), fence }),
         moved: 3,
+        took: None,
     };
     let stale = bench.leasing.complete_job(Request::new(complete(jobs[0].fence - 1))).await.unwrap_err();
     assert_eq!((stale.code(), reason(&stale).as_str()), (Code::FailedPrecondition, "NOT_HELD"));
@@ -233,7 +240,7 @@ async fn nonsense_is_refused() {
     let missing = bench.leasing.heartbeat(Request::new(v1::HeartbeatRequest::default())).await.unwrap_err();
     assert_eq!(missing.code(), Code::InvalidArgument);
     let job = Some(v1::HeldJob { name: "lane/0".to_owned(), fence: 1 });
-    let request = v1::CompleteJobRequest { lease: w.lease.clone(), job, moved: 0 };
+    let request = v1::CompleteJobRequest { lease: w.lease.clone(), job, moved: 0, took: None };
     let endless = bench.leasing.complete_job(Request::new(request)).await.unwrap_err();
     assert_eq!(endless.code(), Code::InvalidArgument);
     let request = v1::RegisterWorkerRequest { name: "x".repeat(300), ..Default::default() };

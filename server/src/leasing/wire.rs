@@ -29,6 +29,16 @@ pub(crate) fn duration(ms: i64) -> prost_types::Duration {
     prost_types::Duration { seconds: ms / 1_000, nanos: (ms % 1_000 * 1_000_000) as i32 }
 }
 
+/// A duration as milliseconds.
+pub(crate) fn ms(span: Option<&prost_types::Duration>) -> Option<i64> {
+    span.map(|span| span.seconds.saturating_mul(1_000).saturating_add(i64::from(span.nanos) / 1_000_000))
+}
+
+/// A timestamp as milliseconds since the epoch.
+pub(crate) fn at_ms(at: &prost_types::Timestamp) -> i64 {
+    at.seconds.saturating_mul(1_000).saturating_add(i64::from(at.nanos) / 1_000_000)
+}
+
 /// The cluster's settings; `kafka` is where Kafka is.
 pub(crate) fn cluster(cluster: &Cluster, kafka: &str) -> v1::Cluster {
     let delivery = match cluster.delivery {

@@ -95,6 +95,16 @@ impl Placer {
         Arc::clone(&self.room).acquire_many_owned(permits(bytes)).await.ok()
     }
 
+    /// Schedules one message, if there is room for it.
+    pub(crate) async fn schedule_one(
+        &self,
+        request: v1::ScheduleRequest,
+    ) -> Result<v1::ScheduleResponse, Error> {
+        let room = self.try_reserve(request::weight(&request))?;
+        let mut results = self.schedule(vec![request], Some(room)).await;
+        results.pop().unwrap_or_else(|| Err(Error::OutcomeUnknown("no answer".to_owned())))
+    }
+
     /// Schedules messages; an outcome for each, in order, none of which spoils another. They take their
     /// room until Kafka has settled them, however soon the caller goes away.
     pub(super) async fn schedule(

@@ -11,9 +11,11 @@
 mod abuse;
 mod answers;
 mod appended;
+mod browser;
 mod descriptors;
 mod harness;
 mod hostile;
+mod page;
 mod process;
 mod program;
 mod raw;

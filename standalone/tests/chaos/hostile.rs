@@ -118,12 +118,17 @@ impl Liar {
             lease: self.lease.clone(),
             worker_time: Some(worker_time),
             held: self.held.clone(),
+            ..HeartbeatRequest::default()
         };
         block_on(self.stub.heartbeat(request)).expect("a renewed lease");
     }
 
     fn complete(&mut self, job: &Job) {
-        let request = CompleteJobRequest { lease: self.lease.clone(), job: Some(held(job)), moved: 0 };
+        let request = CompleteJobRequest {
+            lease: self.lease.clone(),
+            job: Some(held(job)),
+            ..CompleteJobRequest::default()
+        };
         // Refused is as good: a coordinator that checks knows better.
         let _ = block_on(self.stub.complete_job(request));
     }

@@ -380,6 +380,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             metrics.delivered.inc();
             metrics.lateness.observe_ms((now - message.due_ms) as f64);
         }
+        self.node.figures.delivered(self.lane, delivered().map(|message| now - message.due_ms));
     }
 }
 

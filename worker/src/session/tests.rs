@@ -55,6 +55,10 @@ impl Runner for Idle {
     }
 
     fn observe_lanes_held(&self, _: usize) {}
+
+    fn figures(&self) -> (Vec<v1::LaneFigures>, u64) {
+        Default::default()
+    }
 }
 
 fn session(nobody: &Arc<Nobody>) -> Session<Idle, Nobody> {

@@ -1,0 +1,99 @@
+//! The job log: one record on `ksched.joblog` for each drain that is done, so that every
+//! coordinator can show what any of them was told. Nothing depends on it.
+
+use std::sync::Arc;
+
+use ksched_core::{cluster::Cluster, host::Host, message::Content};
+use ksched_kafka::{Error, Log, Outgoing, Producer};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::aside;
+
+/// Jobs that wait to be written; more are left out.
+pub(crate) const QUEUE: usize = 1_024;
+/// Written at once.
+const AT_ONCE: usize = 256;
+
+/// One job that is done, as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    pub job: String,
+    pub worker: String,
+    pub worker_id: String,
+    /// When the worker was given it, in ms since the epoch.
+    pub begun_at_ms: i64,
+    /// In ms since the epoch.
+    pub finished_at_ms: i64,
+    /// Records moved on.
+    pub moved: u64,
+}
+
+/// The log's only partition.
+pub(crate) fn topic(cluster: &Cluster) -> Arc<str> {
+    format!("{}joblog", cluster.topic_prefix).into()
+}
+
+/// Appends what is finished, until shutdown. By a producer of its own: one that users share
+/// is given up with all it has in flight when a topic does not take its records.
+pub(crate) async fn write<L: Log + Clone>(
+    topic: Arc<str>,
+    log: L,
+    host: Arc<dyn Host>,
+    mut finished: mpsc::Receiver<Finished>,
+    shutdown: CancellationToken,
+) {
+    let (mut producer, mut told) = (None, false);
+    loop {
+        let mut jobs = Vec::new();
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            n = finished.recv_many(&mut jobs, AT_ONCE) => if n == 0 { return },
+        }
+        let (topic, log) = (Arc::clone(&topic), log.clone());
+        let append = move || match append(&log, producer, &topic, &jobs) {
+            Ok(producer) => (Some(producer), Ok(())),
+            // Another one for the next.
+            Err(error) => (None, Err(error)),
+        };
+        let appended = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            appended = aside(&*host, "job log", append) => appended,
+        };
+        let outcome;
+        (producer, outcome) = match appended {
+            Ok(appended) => appended,
+            Err(lost) => (None, Err(Error::Unavailable(lost.to_string()))),
+        };
+        match outcome {
+            Ok(()) => told = false,
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                tracing::warn!(%error, "job log not written");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Blocking.
+fn append<L: Log>(
+    log: &L,
+    producer: Option<L::Producer>,
+    topic: &str,
+    jobs: &[Finished],
+) -> Result<L::Producer, Error> {
+    let mut producer = producer.map_or_else(|| log.producer(), Ok)?;
+    for (tag, job) in jobs.iter().enumerate() {
+        let Ok(value) = serde_json::to_vec(job) else { continue };
+        let content =
+            Content { key: Some(job.job.clone().into()), value: Some(value.into()), ..Content::default() };
+        producer.send(tag, Outgoing { topic, partition: Some(0), timestamp_ms: None, content: &content })?;
+    }
+    match producer.flush()?.into_iter().next() {
+        Some(refusal) => Err(Error::Refused(refusal.reason.to_string())),
+        None => Ok(producer),
+    }
+}

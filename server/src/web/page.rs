@@ -1,0 +1,320 @@
+//! The status as HTML: words and numbers are made here, the templates only place them.
+
+mod tables;
+
+use askama::Template;
+use ksched_proto::v1;
+
+use super::{
+    cache::Shown,
+    chart::{self, Bar},
+    status::{Level, Quantiles, Status, WorkerState},
+    words::{UNKNOWN, clock, count, date, decimal, plural, rate, span},
+};
+use crate::leasing::wire;
+
+/// What the charts show.
+const SPAN_MS: i64 = 300_000;
+/// A lane is behind when its next message is late by more than a heartbeat may hide.
+const OVERDUE_MS: i64 = 3_000;
+
+/// The parts that change.
+pub(super) struct Rendered {
+    sections: Vec<Section>,
+}
+
+/// Made once, however many pages show it.
+struct Section {
+    /// Of the element that it is put into.
+    id: &'static str,
+    html: String,
+    /// Both as the script expects them.
+    event: String,
+}
+
+/// What came of the form.
+pub(super) struct Notice {
+    tone: &'static str,
+    text: String,
+}
+
+#[derive(Template)]
+#[template(path = "page.html")]
+struct Page<'a> {
+    status: &'a Status,
+    sections: &'a Rendered,
+    form: bool,
+    notice: Option<&'a Notice>,
+}
+
+#[derive(Template)]
+#[template(path = "state.html")]
+struct State {
+    tone: &'static str,
+    word: &'static str,
+    alarms: Vec<String>,
+    unknown: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "tiles.html")]
+struct Tiles {
+    tiles: Vec<Tile>,
+}
+
+struct Tile {
+    label: &'static str,
+    value: String,
+    unit: &'static str,
+    note: String,
+    tone: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "lines.html")]
+struct Lines {
+    charts: Vec<LineChart>,
+}
+
+struct LineChart {
+    title: &'static str,
+    top: String,
+    lines: Vec<Line>,
+}
+
+struct Line {
+    class: &'static str,
+    name: &'static str,
+    latest: String,
+    points: String,
+}
+
+#[derive(Template)]
+#[template(path = "bars.html")]
+struct BarCharts {
+    charts: Vec<BarChart>,
+}
+
+struct BarChart {
+    title: String,
+    note: String,
+    summary: String,
+    bars: Vec<(Bar, String)>,
+    ticks: [String; 3],
+    peak: String,
+}
+
+impl Rendered {
+    fn of(&self, id: &str) -> &str {
+        self.sections.iter().find(|section| section.id == id).map_or("", |section| &section.html)
+    }
+}
+
+impl Notice {
+    pub(super) fn scheduled(told: &v1::ScheduleResponse) -> Self {
+        let due = told.due_time.as_ref().map_or(0, wire::at_ms);
+        Self { tone: "good", text: format!("Scheduled for {}: {}", date(due), told.id) }
+    }
+
+    pub(super) fn refused(why: String) -> Self {
+        Self { tone: "bad", text: why }
+    }
+}
+
+/// The page as it is first sent.
+pub(super) fn whole(shown: &Shown, form: bool, notice: Option<&Notice>) -> String {
+    html(&Page { status: &shown.status, sections: &shown.page, form, notice })
+}
+
+/// What differs from what a page shows already, as the script expects it.
+pub(super) fn changes(before: Option<&Shown>, now: &Shown) -> Vec<String> {
+    let is_new = |section: &&Section| before.is_none_or(|before| before.page.of(section.id) != section.html);
+    now.page.sections.iter().filter(is_new).map(|section| section.event.clone()).collect()
+}
+
+/// All parts that change.
+pub(super) fn render(status: &Status) -> Rendered {
+    let sections = vec![
+        ("clock", format!("{} UTC", clock(status.at_ms))),
+        ("state", html(&state(status))),
+        ("tiles", html(&tiles(status))),
+        ("lines", html(&lines(status))),
+        ("pending", html(&pending(status))),
+        ("lanes", html(&tables::lanes(status))),
+        ("workers", html(&tables::workers(status))),
+        ("jobs", html(&tables::jobs(status))),
+        ("job-log", html(&tables::job_log(status))),
+        ("dead-letters", html(&tables::dead_letters(status))),
+        ("coordinators", html(&tables::coordinators(status))),
+    ];
+    let section = |(id, html)| {
+        let event = serde_json::json!({ "id": id, "html": html }).to_string();
+        Section { id, html, event }
+    };
+    Rendered { sections: sections.into_iter().map(section).collect() }
+}
+
+fn html(template: &impl Template) -> String {
+    // It can only fail where memory cannot be written to.
+    template.render().unwrap_or_default()
+}
+
+fn state(status: &Status) -> State {
+    let silent = status.workers.iter().filter(|worker| worker.state != WorkerState::Up);
+    let mut alarms = status.alarms.clone();
+    alarms.extend(silent.map(|worker| format!("worker {} is {}", worker.name, word_of(worker.state))));
+    let homeless = status.lanes.iter().filter(|lane| lane.worker.is_empty()).count();
+    if homeless > 0 && !status.jobs.is_empty() {
+        alarms.push(format!("{} without a worker", plural(homeless, "lane")));
+    }
+    let (tone, word) = match (status.ready, alarms.is_empty()) {
+        (true, true) => ("good", "all well"),
+        (true, false) => ("warn", "look here"),
+        (false, _) => ("bad", "not ready"),
+    };
+    State { tone, word, alarms, unknown: status.unknown.clone() }
+}
+
+fn tiles(status: &Status) -> Tiles {
+    let totals = &status.totals;
+    let up = status.workers.iter().filter(|worker| worker.state == WorkerState::Up).count();
+    let known = status.workers.iter().filter(|worker| worker.state != WorkerState::Gone).count();
+    let lanes_held = status.lanes.iter().filter(|lane| !lane.worker.is_empty()).count();
+    let overdue = status.lanes.iter().map(|lane| lane.overdue_ms).max().unwrap_or(0);
+    let lateness = totals.lateness_ms;
+    let tile = |label, value, unit, note, tone| Tile { label, value, unit, note, tone };
+    Tiles {
+        tiles: vec![
+            tile("Delivered", rate(totals.delivered_per_s), "/s", "last 10 s".to_owned(), ""),
+            tile("Scheduled", rate(totals.scheduled_per_s), "/s", "over gRPC, last 10 s".to_owned(), ""),
+            tile(
+                "Lateness p99",
+                lateness.map_or_else(|| UNKNOWN.to_owned(), |q| decimal(q.p99)),
+                if lateness.is_some() { "ms" } else { "" },
+                match (lateness, overdue > OVERDUE_MS) {
+                    (_, true) => format!("a lane is {} behind", span(overdue)),
+                    (Some(q), false) => format!("p50 {} ms", decimal(q.p50)),
+                    (None, false) => "nothing delivered".to_owned(),
+                },
+                if overdue > OVERDUE_MS || lateness.is_some_and(|q| q.p99 > 1_000.0) { "warn" } else { "" },
+            ),
+            tile("Pending", told(totals.pending), "", "records in wheel and lanes".to_owned(), ""),
+            tile(
+                "Workers",
+                format!("{up}/{known}"),
+                "up",
+                format!("{lanes_held} of {} lanes held", status.lanes.len()),
+                if up < known || lanes_held < status.lanes.len() { "warn" } else { "" },
+            ),
+            tile(
+                "Dead letters",
+                told(totals.dead_letters),
+                "",
+                totals.intake_lag.map_or_else(String::new, |lag| format!("intake lag {}", count(lag))),
+                if totals.dead_letters.is_some_and(|n| n > 0) { "warn" } else { "" },
+            ),
+        ],
+    }
+}
+
+fn told(number: Option<i64>) -> String {
+    number.map_or_else(|| UNKNOWN.to_owned(), count)
+}
+
+fn lines(status: &Status) -> Lines {
+    let history = &status.history;
+    let peak = |value: &dyn Fn(&super::status::Sample) -> f64| {
+        chart::axis_top(history.iter().map(value).fold(0.0, f64::max))
+    };
+    let per_s = peak(&|sample| sample.delivered_per_s.max(sample.scheduled_per_s));
+    let ms = peak(&|sample| sample.lateness_ms.map_or(0.0, |q| q.p99));
+    let latest = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
+    let last = history.last();
+    let late = |value: fn(Quantiles) -> f64| {
+        latest(last.and_then(|sample| sample.lateness_ms).map(|q| format!("{} ms", decimal(value(q)))))
+    };
+    Lines {
+        charts: vec![
+            LineChart {
+                title: "Messages a second",
+                top: count(per_s as i64),
+                lines: vec![
+                    Line {
+                        class: "a",
+                        name: "delivered",
+                        latest: latest(last.map(|s| rate(s.delivered_per_s))),
+                        points: chart::line(history, SPAN_MS, per_s, |s| Some(s.delivered_per_s)),
+                    },
+                    Line {
+                        class: "b",
+                        name: "scheduled over gRPC",
+                        latest: latest(last.map(|s| rate(s.scheduled_per_s))),
+                        points: chart::line(history, SPAN_MS, per_s, |s| Some(s.scheduled_per_s)),
+                    },
+                ],
+            },
+            LineChart {
+                title: "Lateness of what was delivered",
+                top: format!("{} ms", count(ms as i64)),
+                lines: vec![
+                    Line {
+                        class: "a",
+                        name: "p99",
+                        latest: late(|q| q.p99),
+                        points: chart::line(history, SPAN_MS, ms, |s| s.lateness_ms.map(|q| q.p99)),
+                    },
+                    Line {
+                        class: "b",
+                        name: "p50",
+                        latest: late(|q| q.p50),
+                        points: chart::line(history, SPAN_MS, ms, |s| s.lateness_ms.map(|q| q.p50)),
+                    },
+                ],
+            },
+        ],
+    }
+}
+
+fn pending(status: &Status) -> BarCharts {
+    BarCharts { charts: status.pending.iter().map(|level| bars(level, status.at_ms)).collect() }
+}
+
+fn bars(level: &Level, now_ms: i64) -> BarChart {
+    let reach_ms = level.slot_width_ms * level.slots.len() as i64;
+    let total: i64 = level.slots.iter().map(|slot| slot.records).sum();
+    let peak = level.slots.iter().max_by_key(|slot| slot.records).copied().unwrap_or_default();
+    let stamp = |at_ms: i64| if reach_ms > 86_400_000 { date(at_ms) } else { clock(at_ms) };
+    let summary = match total {
+        0 => "nothing pending".to_owned(),
+        _ => format!(
+            "{} pending; most, {}, in the slot from {}",
+            count(total),
+            count(peak.records),
+            stamp(peak.starts_at_ms)
+        ),
+    };
+    let overdue =
+        if level.overdue > 0 { format!(", {} behind", count(level.overdue)) } else { String::new() };
+    let bars = chart::bars(level).into_iter().map(|bar| {
+        let title = format!("{} from {}", count(bar.records), stamp(bar.starts_at_ms));
+        (bar, title)
+    });
+    let middle = now_ms + reach_ms / 2;
+    BarChart {
+        title: format!("Next {}", span(reach_ms)),
+        note: format!("{} in slots of {}{overdue}", count(total), span(level.slot_width_ms)),
+        summary,
+        bars: bars.collect(),
+        ticks: ["now".to_owned(), stamp(middle), stamp(now_ms + reach_ms)],
+        peak: count(peak.records),
+    }
+}
+
+/// What a screen reader is to read out: no seconds, or it would do so each second.
+fn word_of(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Up => "up",
+        WorkerState::Silent => "silent",
+        WorkerState::Gone => "gone",
+    }
+}
