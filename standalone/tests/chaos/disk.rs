@@ -12,7 +12,7 @@ use std::{
 use ksched_local::cluster::{Geometry, Options};
 
 use crate::{
-    bed::{self, Bed},
+    bed::{self, Bed, WORKERS},
     mischief::{light, until_ended},
     table,
 };
@@ -58,10 +58,13 @@ pub(crate) fn full(bed: &Bed) {
         let filler = mount_point().join("filler");
         let mut file = File::create(&filler).unwrap();
         let block = vec![1; 1 << 20];
-        while file.write_all(&block).is_ok() {}
         let broker = bed.cluster.process(BROKER).unwrap();
-        let began_at = Instant::now();
-        let ended = broker.wait_end(Duration::from_secs(15));
+        let (mut began_at, mut ended) = (Instant::now(), false);
+        bed.between_transactions(&WORKERS[..2], || {
+            while file.write_all(&block).is_ok() {}
+            began_at = Instant::now();
+            ended = broker.wait_end(Duration::from_secs(15));
+        });
         table::note(scenario, format!("{BROKER} ended by itself: {ended}, after {:.1?}", began_at.elapsed()));
         thread::sleep(Duration::from_secs(2));
         // As long as it is open its room is taken.

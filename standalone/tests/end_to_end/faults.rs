@@ -16,8 +16,6 @@ const ETCD_GONE: Duration = Duration::from_secs(20);
 /// What recovers from a fault of some seconds is out within this.
 const BOUND: Duration = Duration::from_secs(20);
 const KAFKA: &str = "kafka-1";
-/// By then the broker has written the markers of what was committed.
-const ENDED_WITHIN: Duration = Duration::from_secs(1);
 /// In the broker's log when its group coordinator has given up.
 const COORDINATOR_STUCK: &str = "No in-memory snapshot for epoch";
 /// What is not to be affected at all, on a busy machine.
@@ -88,12 +86,7 @@ pub(crate) fn kafka_killed(bed: &Bed) {
     let scenario = "faults::kafka_killed";
     let outcome = during_a_run(bed, scenario, || {
         let log = bed.log_length(KAFKA);
-        // Seen with Kafka 4.4 in 2 of 4 such kills: a lone broker that dies between PrepareCommit and the markers
-        // calls that transaction complete when it comes back, and writes none. So none is to be ending just then.
-        WORKERS.iter().for_each(|name| bed.cluster.pause(name).unwrap());
-        thread::sleep(ENDED_WITHIN);
-        bed.cluster.kill(KAFKA).unwrap();
-        WORKERS.iter().for_each(|name| bed.cluster.resume(name).unwrap());
+        bed.between_transactions(&WORKERS, || bed.cluster.kill(KAFKA).unwrap());
         let began_at_ms = now_ms();
         bed.cluster.start_again(KAFKA).unwrap();
         table::note(scenario, format!("Kafka answers again after {} ms", now_ms() - began_at_ms));
