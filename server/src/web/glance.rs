@@ -110,7 +110,10 @@ impl<L: Log> Onlooker<L> {
     fn look_at_dead_letters(&mut self) -> Result<(), Error> {
         let outcome = self.dead_letters.look(&self.log);
         self.seen.dead_letters = self.dead_letters.newest_first();
-        self.seen.dead_letter_count = Some(outcome?);
+        // Exact while they are few.
+        let read = self.dead_letters.items.len();
+        let with_markers = outcome?;
+        self.seen.dead_letter_count = Some(if read < DEAD_LETTERS_KEPT { read as i64 } else { with_markers });
         Ok(())
     }
 
