@@ -54,6 +54,15 @@ fn names_and_units_are_as_prometheus_wants_them() {
 }
 
 #[test]
+fn operators_are_told_of_each() {
+    let page = include_str!("../../../docs/OPERATIONS.md");
+    let text = everything().encode_plain().unwrap();
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let untold: Vec<_> = names.filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(untold.is_empty(), "docs/OPERATIONS.md does not name {untold:?}");
+}
+
+#[test]
 fn the_process_is_told_of() {
     let text = everything().encode_plain().unwrap();
     let value = |name: &str| {
