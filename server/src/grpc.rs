@@ -1,6 +1,8 @@
 //! The gRPC door: services, health, reflection, and the limits that are all off
 //! by default.
 
+mod calls;
+
 use std::{
     io::{
         self,
@@ -15,7 +17,7 @@ use ksched_proto::v1::{
     job_leasing_server::{JobLeasing, JobLeasingServer},
     scheduler_server::{Scheduler, SchedulerServer},
 };
-use ksched_telemetry::readiness::Readiness;
+use ksched_telemetry::{metrics::Calls, readiness::Readiness};
 use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -67,6 +69,7 @@ pub(crate) fn routes(
     job_leasing: impl JobLeasing,
     admin: impl Admin,
     health: &HealthReporter,
+    calls: Calls,
 ) -> Result<Routes, Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -76,12 +79,13 @@ pub(crate) fn routes(
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
-    Ok(Routes::new(SchedulerServer::new(scheduler).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    let routes = Routes::new(SchedulerServer::new(scheduler).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(JobLeasingServer::new(job_leasing))
         .add_service(AdminServer::new(admin))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+        .add_service(reflection().build_v1alpha()?);
+    Ok(calls::counted(routes, calls))
 }
 
 /// Serves until the token is cancelled, then a few seconds more for calls in progress.

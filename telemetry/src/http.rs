@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
@@ -116,10 +116,18 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     }
 }
 
-async fn exposition(State(metrics): State<Metrics>) -> impl IntoResponse {
+/// In OpenMetrics for those who name it, as Prometheus does.
+async fn exposition(State(metrics): State<Metrics>, headers: HeaderMap) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match metrics.encode() {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text),
+    const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+    let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    let (format, text) =
+        match accepted.is_some_and(|formats| formats.contains("application/openmetrics-text")) {
+            true => (OPEN_METRICS, metrics.encode()),
+            false => (PLAIN, metrics.encode_plain()),
+        };
+    match text {
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, format)], text),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string())
         }
@@ -137,8 +145,13 @@ mod tests {
     use crate::metrics::CoordinatorMetrics;
 
     async fn fetch(address: SocketAddr, path: &str) -> String {
+        fetch_as("*/*", address, path).await
+    }
+
+    async fn fetch_as(accept: &str, address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -161,7 +174,14 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("kafka: not reached yet"), "{answer}");
         readiness.fine("kafka");
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-        assert!(fetch(address, "/metrics").await.contains("ksched_scheduled_total 7\n"));
+        let plain = fetch(address, "/metrics").await;
+        assert!(plain.contains("text/plain; version=0.0.4") && plain.contains("ksched_scheduled_total 7\n"));
+        assert!(plain.contains("# TYPE ksched_scheduled_total counter\n") && !plain.contains("# EOF"));
+        // As Prometheus 2.42 asks.
+        let formats =
+            "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let open = fetch_as(formats, address, "/metrics").await;
+        assert!(open.contains("application/openmetrics-text") && open.ends_with("# EOF\n"));
 
         shutdown.cancel();
         served.await.unwrap().unwrap();

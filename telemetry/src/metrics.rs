@@ -4,22 +4,35 @@
 //! label ever holds an id. The structs are cheap to clone and count from any
 //! thread.
 
+mod scraped;
+mod text;
+
 use std::{
-    collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    collector::Collector,
+    encoding::{EncodeLabelSet, text::encode_eof, text::encode_registry},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Registry, Unit},
 };
+use tokio::time::Instant;
+
+use self::scraped::{Process, Scraped};
+use crate::readiness::Readiness;
 
 /// The registry behind `/metrics`.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<RwLock<Registry>>,
+    /// Of the process, without our prefix.
+    process: Arc<Registry>,
     /// Counted by both kinds of process, and `ksched dev` is both.
     refused: Family<Reason, Counter>,
 }
@@ -33,8 +46,12 @@ pub struct CoordinatorMetrics {
     pub open_drains: Gauge,
     pub hanging_transactions: Gauge,
     pub missing_positions: Gauge,
+    pub appends_in_flight: Gauge,
+    pub kafka_round_trip: Seconds,
+    pub calls: Calls,
     refused: Family<Reason, Counter>,
-    pending: Family<Level, Gauge>,
+    pending: Family<Place, Gauge>,
+    jobs_without_holder: Family<OfKind, Gauge>,
 }
 
 /// What a worker counts.
@@ -48,10 +65,68 @@ pub struct WorkerMetrics {
     pub producers_recycled: Counter,
     pub fences_met: Counter,
     pub lanes_held: Gauge,
-    /// Messages in memory, waiting for their due time.
-    pub held: Gauge,
     pub lateness: Lateness,
+    pub take_over: Spans,
+    pub drain: Spans,
+    pub clock_skew: Seconds,
+    pub lease: LeaseAge,
+    pub lanes: Lanes,
+    /// By kind of job.
+    transactions: [Transactions; 3],
     refused: Family<Reason, Counter>,
+}
+
+/// Kinds of jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Lane,
+    Drain,
+    Intake,
+}
+
+/// A gauge of seconds.
+#[derive(Clone, Debug, Default)]
+pub struct Seconds(Gauge<f64, AtomicU64>);
+
+/// Histogram of how long something took.
+#[derive(Clone, Debug)]
+pub struct Spans(Histogram);
+
+/// gRPC calls, by method and code.
+#[derive(Clone, Debug)]
+pub struct Calls {
+    ended: Family<Call, Counter>,
+    took: Family<OfMethod, Histogram, fn() -> Histogram>,
+}
+
+/// When a worker's lease was last confirmed.
+#[derive(Clone, Debug)]
+pub struct LeaseAge {
+    origin: Instant,
+    /// Milliseconds since `origin`.
+    confirmed_ms: Arc<AtomicU64>,
+}
+
+/// What a lane that is held does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneNow {
+    pub lane: u16,
+    /// Messages in memory, waiting for their due time.
+    pub held: u64,
+    /// How long until the first of them is due; negative when it is overdue.
+    pub next_due_in_ms: Option<i64>,
+}
+
+/// Where a worker's lanes are asked when they are scraped.
+#[derive(Clone, Default)]
+pub struct Lanes(Arc<Mutex<Option<AskLanes>>>);
+
+type AskLanes = Box<dyn Fn() -> Vec<LaneNow> + Send>;
+
+#[derive(Clone, Debug)]
+struct Transactions {
+    took: Spans,
+    messages: Histogram,
 }
 
 /// Histogram of append − due, in seconds.
@@ -64,8 +139,25 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Level {
+struct Place {
     level: u32,
+    lane: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMethod {
+    method: Arc<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    method: Arc<String>,
+    code: &'static str,
 }
 
 /// 1 ms to 1 h: a healthy lane sits in the first few, an outage in the last. Workers tell
@@ -73,6 +165,12 @@ struct Level {
 pub const LATENESS_BUCKETS_S: [f64; 17] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0,
 ];
+
+/// From a transaction of a few records to the drain of a bucket with millions.
+const SPAN_BUCKETS_S: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// No transaction has more than 10,000.
+const SIZE_BUCKETS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0];
 
 impl Metrics {
     /// An empty registry; `ksched_build_info` tells the process's name and version.
@@ -83,7 +181,9 @@ impl Metrics {
         registry.register("build", "Which process this is", info);
         let refused = Family::default();
         registry.register("refused", "Messages refused, by reason", Family::clone(&refused));
-        Self { registry: Arc::new(RwLock::new(registry)), refused }
+        let mut process = Registry::default();
+        process.register_collector(Box::new(Process));
+        Self { registry: Arc::new(RwLock::new(registry)), process: Arc::new(process), refused }
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -92,8 +192,31 @@ impl Metrics {
     /// A metric could not be formatted.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-        encode(&mut text, &registry).map(|()| text)
+        encode_registry(&mut text, &self.registry.read().unwrap_or_else(PoisonError::into_inner))?;
+        encode_registry(&mut text, &self.process)?;
+        encode_eof(&mut text).map(|()| text)
+    }
+
+    /// All metrics in the text format that Prometheus had before, 0.0.4.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_plain(&self) -> Result<String, fmt::Error> {
+        self.encode().map(|text| text::from_open_metrics(&text))
+    }
+
+    /// Shows what `/readyz` says as well.
+    pub fn show(&self, readiness: &Readiness) {
+        let readiness = readiness.clone();
+        self.add_scraped(Scraped {
+            name: "ready",
+            unit: None,
+            help: "Whether each part that this process depends on is as it must be (1) or not (0)",
+            label: Some("part"),
+            read: Box::new(move || {
+                readiness.parts(|part, is_fine| (part.to_owned(), f64::from(u8::from(is_fine))))
+            }),
+        });
     }
 
     fn add<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
@@ -104,6 +227,10 @@ impl Metrics {
     fn add_in_seconds<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
         self.with(|registry| registry.register_with_unit(name, help, Unit::Seconds, metric.clone()));
         metric
+    }
+
+    fn add_scraped(&self, scraped: impl Collector) {
+        self.with(|registry| registry.register_collector(Box::new(scraped)));
     }
 
     fn with(&self, change: impl FnOnce(&mut Registry)) {
@@ -138,9 +265,33 @@ impl CoordinatorMetrics {
                 Gauge::default(),
             ),
             refused: metrics.refused.clone(),
+            appends_in_flight: metrics.add(
+                "appends_in_flight",
+                "Records handed to Kafka's client and not acknowledged yet",
+                Gauge::default(),
+            ),
+            kafka_round_trip: Seconds(metrics.add_in_seconds(
+                "kafka_round_trip",
+                "How long Kafka took to tell an offset, which it is asked each second",
+                Gauge::default(),
+            )),
+            calls: Calls {
+                ended: metrics.add("grpc_calls", "gRPC calls that ended, by method and code", Family::default()),
+                took: metrics.add_in_seconds(
+                    "grpc_call",
+                    "How long gRPC calls took by method, streams and long polls included",
+                    Family::new_with_constructor(spans),
+                ),
+            },
             pending: metrics.add(
                 "pending_messages",
-                "Offsets between position and end by level, level 0 being the due lanes: a little more than messages",
+                "Offsets between position and end by level and lane, level 0 being the due lanes: a little more \
+                 than messages",
+                Family::default(),
+            ),
+            jobs_without_holder: metrics.add(
+                "jobs_without_holder",
+                "Jobs that no worker holds, by kind, as last seen in the store",
                 Family::default(),
             ),
         }
@@ -151,15 +302,20 @@ impl CoordinatorMetrics {
         self.refused.get_or_create(&Reason { reason }).inc_by(messages);
     }
 
-    /// What waits in each level, 0 standing for the due lanes; nothing where this
+    /// What waits in each level, 0 standing for the due lanes, and lane; nothing where this
     /// coordinator does not know.
-    pub fn set_pending(&self, by_level: &BTreeMap<u32, i64>) {
-        if by_level.is_empty() {
+    pub fn set_pending(&self, pending: impl ExactSizeIterator<Item = (u32, u16, i64)>) {
+        if pending.len() == 0 {
             self.pending.clear();
         }
-        for (level, messages) in by_level {
-            self.pending.get_or_create(&Level { level: *level }).set(*messages);
+        for (level, lane, messages) in pending {
+            self.pending.get_or_create(&Place { level, lane: lane.into() }).set(messages);
         }
+    }
+
+    /// How many jobs of a kind nobody holds.
+    pub fn set_without_holder(&self, kind: Kind, jobs: usize) {
+        self.jobs_without_holder.get_or_create(&kind.label()).set(jobs as i64);
     }
 }
 
@@ -187,13 +343,33 @@ impl WorkerMetrics {
                 "Append time on the target minus due time",
                 Histogram::new(LATENESS_BUCKETS_S),
             )),
-            held: metrics.add(
-                "held_messages",
-                "Messages in memory, waiting for their due time",
+            take_over: Spans(metrics.add_in_seconds(
+                "take_over",
+                "From the beginning of a lane job until it may fire",
+                spans(),
+            )),
+            drain: Spans(metrics.add_in_seconds(
+                "drain",
+                "How long drain jobs took that were finished",
+                spans(),
+            )),
+            clock_skew: Seconds(metrics.add_in_seconds(
+                "clock_skew",
+                "By how much this worker's clock is ahead of the coordinator's that answered last",
                 Gauge::default(),
-            ),
+            )),
+            lease: LeaseAge::shown_by(metrics),
+            lanes: Lanes::shown_by(metrics),
+            transactions: Transactions::shown_by(metrics),
             refused: metrics.refused.clone(),
         }
+    }
+
+    /// A transaction was committed.
+    pub fn committed(&self, kind: Kind, took: Duration, messages: usize) {
+        let transactions = &self.transactions[kind as usize];
+        transactions.took.observe(took);
+        transactions.messages.observe(messages as f64);
     }
 
     /// Counts intake records that could not be understood.
@@ -210,6 +386,132 @@ impl Lateness {
     }
 }
 
+impl Kind {
+    /// In this order they are numbered.
+    const ALL: [Self; 3] = [Self::Lane, Self::Drain, Self::Intake];
+
+    fn label(self) -> OfKind {
+        let kind = match self {
+            Self::Lane => "lane",
+            Self::Drain => "drain",
+            Self::Intake => "intake",
+        };
+        OfKind { kind }
+    }
+}
+
+impl Transactions {
+    /// Made once, so that to observe one looks nothing up.
+    fn shown_by(metrics: &Metrics) -> [Self; 3] {
+        let took = metrics.add_in_seconds(
+            "transaction",
+            "How long committed transactions took, by kind of job",
+            Family::<OfKind, Histogram>::new_with_constructor(spans),
+        );
+        let messages = metrics.add(
+            "transaction_messages",
+            "Messages of a committed transaction, by kind of job",
+            Family::<OfKind, Histogram>::new_with_constructor(|| Histogram::new(SIZE_BUCKETS)),
+        );
+        Kind::ALL.map(|kind| Self {
+            took: Spans(took.get_or_create_owned(&kind.label())),
+            messages: messages.get_or_create_owned(&kind.label()),
+        })
+    }
+}
+
+impl Seconds {
+    pub fn set(&self, seconds: f64) {
+        self.0.set(seconds);
+    }
+}
+
+impl Spans {
+    pub fn observe(&self, took: Duration) {
+        self.0.observe(took.as_secs_f64());
+    }
+}
+
+impl Calls {
+    /// `method` is one that exists, for each has its own numbers.
+    pub fn ended(&self, method: &Arc<String>, code: &'static str, took: Duration) {
+        self.ended.get_or_create(&Call { method: Arc::clone(method), code }).inc();
+        self.took.get_or_create(&OfMethod { method: Arc::clone(method) }).observe(took.as_secs_f64());
+    }
+}
+
+impl LeaseAge {
+    fn shown_by(metrics: &Metrics) -> Self {
+        let age = Self { origin: Instant::now(), confirmed_ms: Arc::default() };
+        let shown = age.clone();
+        metrics.add_scraped(Scraped {
+            name: "lease_age",
+            unit: Some(Unit::Seconds),
+            help: "Since a coordinator last confirmed this worker's lease, or since the start",
+            label: None,
+            read: Box::new(move || vec![(String::new(), shown.age().as_secs_f64())]),
+        });
+        age
+    }
+
+    /// It was granted, or renewed, by an answer to what was asked at `asked_at`.
+    pub fn confirmed(&self, asked_at: Instant) {
+        let at = asked_at.saturating_duration_since(self.origin).as_millis();
+        self.confirmed_ms.fetch_max(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        self.origin.elapsed().saturating_sub(Duration::from_millis(self.confirmed_ms.load(Ordering::Relaxed)))
+    }
+}
+
+impl Lanes {
+    fn shown_by(metrics: &Metrics) -> Self {
+        let lanes = Self::default();
+        let (holding, due) = (lanes.clone(), lanes.clone());
+        let labelled = |now: LaneNow, number| (now.lane.to_string(), number);
+        metrics.add_scraped(Scraped {
+            name: "held_messages",
+            unit: None,
+            help: "Messages in memory, waiting for their due time, by lane",
+            label: Some("lane"),
+            read: Box::new(move || {
+                holding.now().into_iter().map(|now| labelled(now, now.held as f64)).collect()
+            }),
+        });
+        metrics.add_scraped(Scraped {
+            name: "next_due",
+            unit: Some(Unit::Seconds),
+            help: "Until a lane's first message is due; negative: overdue by so much",
+            label: Some("lane"),
+            read: Box::new(move || {
+                let next = |now: LaneNow| Some(labelled(now, now.next_due_in_ms? as f64 / 1_000.0));
+                due.now().into_iter().filter_map(next).collect()
+            }),
+        });
+        lanes
+    }
+
+    /// From now on these are the lanes.
+    pub fn ask(&self, lanes: impl Fn() -> Vec<LaneNow> + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(lanes));
+    }
+
+    fn now(&self) -> Vec<LaneNow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|ask| ask()).unwrap_or_default()
+    }
+}
+
+fn spans() -> Histogram {
+    Histogram::new(SPAN_BUCKETS_S)
+}
+
+impl fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
@@ -217,30 +519,4 @@ impl fmt::Debug for Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_units_are_as_prometheus_wants_them() {
-        let metrics = Metrics::new("worker-1", "0.1.0");
-        CoordinatorMetrics::register(&metrics).set_pending(&[(2, 40)].into());
-        let worker = WorkerMetrics::register(&metrics);
-        worker.lateness.observe_ms(12.0);
-        worker.refused("unparsable-time");
-        worker.producers_recycled.inc();
-        worker.lanes_held.set(3);
-        let text = metrics.encode().unwrap();
-        for line in [
-            "ksched_build_info{name=\"worker-1\",version=\"0.1.0\"} 1",
-            "# UNIT ksched_lateness_seconds seconds",
-            "ksched_lateness_seconds_bucket{le=\"0.01\"} 0",
-            "ksched_lateness_seconds_bucket{le=\"0.025\"} 1",
-            "ksched_refused_total{reason=\"unparsable-time\"} 1",
-            "ksched_producers_recycled_total 1",
-            "ksched_lanes_held 3",
-            "ksched_pending_messages{level=\"2\"} 40",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
-        }
-    }
-}
+mod tests;

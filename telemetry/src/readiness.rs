@@ -46,6 +46,11 @@ impl Readiness {
         self.parts.borrow().values().all(Option::is_none)
     }
 
+    /// Each part, and whether it works.
+    pub(crate) fn parts<T>(&self, tell: impl Fn(&str, bool) -> T) -> Vec<T> {
+        self.parts.borrow().iter().map(|(part, state)| tell(part, state.is_none())).collect()
+    }
+
     /// What does not work, `part: reason` a line; empty when ready.
     pub fn complaints(&self) -> String {
         let parts = self.parts.borrow();

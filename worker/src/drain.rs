@@ -9,6 +9,8 @@ use ksched_core::{
 };
 use ksched_kafka::{Log, Record, TopicPartition};
 use ksched_proto::v1;
+use ksched_telemetry::metrics::Kind;
+use tokio::time::Instant;
 use tracing::error;
 
 use crate::{
@@ -30,18 +32,20 @@ pub(crate) fn run<L: Log>(node: &Node<L>, job: &v1::Job, control: &Control) -> O
     let lane = job.lane as u16;
     let from_level_1 = *job.topic == node.cluster.wheel_topic(1);
     let plan = Plan {
+        kind: Kind::Drain,
         source,
         until: Until::CapturedEnd,
         positionless: Positionless::FromStart,
         rest: if from_level_1 { 0.0 } else { UPPER_LEVEL_REST },
     };
-    let places = Places::new(node);
+    let (places, began_at) = (Places::new(node), Instant::now());
     let outcome = mover::run(node, control, &plan, |record, now, unfit| {
         // Never back into what it drains: this bucket counts as open.
         Some(promote(node, &places, record, now.max(open_ms), lane, unfit))
     });
     if let Outcome::Done { .. } = outcome {
         node.metrics.drains_done.inc();
+        node.metrics.drain.observe(began_at.elapsed());
     }
     outcome
 }

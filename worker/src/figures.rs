@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ksched_proto::v1::LaneFigures;
-use ksched_telemetry::metrics::LATENESS_BUCKETS_S;
+use ksched_telemetry::metrics::{LATENESS_BUCKETS_S, LaneNow};
 use parking_lot::Mutex;
 
 /// Of each lane that is held. Told by the lanes' threads, read by the session.
@@ -42,6 +42,16 @@ impl Figures {
         self.0.lock().values().cloned().collect()
     }
 
+    /// The same as of now, for the metrics.
+    pub(crate) fn now(&self, now_ms: i64) -> Vec<LaneNow> {
+        let lane = |(lane, figures): (&u16, &LaneFigures)| {
+            let due_ms =
+                figures.next_due_time.map(|due| due.seconds * 1_000 + i64::from(due.nanos) / 1_000_000);
+            LaneNow { lane: *lane, held: figures.held, next_due_in_ms: due_ms.map(|due_ms| due_ms - now_ms) }
+        };
+        self.0.lock().iter().map(lane).collect()
+    }
+
     fn with(&self, lane: u16, change: impl FnOnce(&mut LaneFigures)) {
         let mut lanes = self.0.lock();
         change(lanes.entry(lane).or_insert_with(|| LaneFigures { lane: lane.into(), ..Default::default() }));
@@ -63,6 +73,7 @@ mod tests {
         let counts = &all[0].delivered_by_lateness;
         assert_eq!(counts[..5], [2, 1, 1, 1, 1]);
         assert_eq!((counts.len(), counts[17]), (18, 1));
+        assert_eq!(figures.now(2_000), [LaneNow { lane: 3, held: 7, next_due_in_ms: Some(-500) }]);
         figures.forget(3);
         assert!(figures.all().is_empty());
     }

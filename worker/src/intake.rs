@@ -3,6 +3,7 @@
 use ksched_core::{delivered, intake::Intake, validate::Stamp, wheel::Inlet};
 use ksched_kafka::{Log, Record, TopicPartition};
 use ksched_proto::v1;
+use ksched_telemetry::metrics::Kind;
 use tracing::debug;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
 /// Runs until stopped or fenced.
 pub(crate) fn run<L: Log>(node: &Node<L>, job: &v1::Job, control: &Control) -> Outcome {
     let plan = Plan {
+        kind: Kind::Intake,
         source: TopicPartition { topic: job.topic.as_str().into(), partition: job.partition },
         until: Until::Stopped,
         positionless: Positionless::Alarm,

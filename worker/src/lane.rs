@@ -100,13 +100,11 @@ struct Holding<'a, L: Log> {
     lane: Lane<Held>,
     /// Of the last message that was read.
     last_topic: Arc<str>,
-    /// Messages held, as the metric was told last.
-    counted: i64,
     firing: Firing<'a, L>,
     lookups: Lookups<L>,
     /// When it was last said that memory is short.
     told_at: Option<Instant>,
-    /// When the last transaction began.
+    /// When the last transaction began, and before the first the take-over.
     began_at: Instant,
     /// From then to the next one's start.
     pace: Duration,
@@ -156,7 +154,6 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             paused: [false; INLETS],
             lane: machine,
             last_topic: "".into(),
-            counted: 0,
             firing,
             told_at: None,
             began_at,
@@ -167,6 +164,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
 
     fn run(&mut self, caution: &mut Caution) -> Result<(), Ended> {
         self.catch_up()?;
+        self.node.metrics.take_over.observe(self.began_at.elapsed());
         while !self.control.stopped() && self.firing.may_fire() {
             self.gather()?;
             self.ask_and_hear();
@@ -246,15 +244,8 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             let position = self.reader.position(partition)?;
             self.lane.read_up_to(inlet, position);
         }
-        self.count(self.lane.pending() as i64);
-        Ok(found)
-    }
-
-    /// Tells the metric, which is about all lanes, how many this one holds.
-    fn count(&mut self, held: i64) {
-        self.node.metrics.held.inc_by(held - self.counted);
-        self.counted = held;
         self.node.figures.holds(self.number, self.lane.pending(), self.lane.next_due_ms());
+        Ok(found)
     }
 
     /// Hands a record to the lane; when it is due.
@@ -402,7 +393,6 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
 
 impl<L: Log> Drop for Holding<'_, L> {
     fn drop(&mut self) {
-        self.node.metrics.held.inc_by(-self.counted);
         self.node.figures.forget(self.number);
     }
 }

@@ -12,6 +12,7 @@ use ksched_kafka::{
     Error, Log, Offset, Outgoing, Position, Reader, Record, Refusal, RefusalReason, TopicPartition,
     TransactionError, TransactionalProducer,
 };
+use ksched_telemetry::metrics::Kind;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -92,6 +93,7 @@ pub(crate) enum Positionless {
 /// What is moved, how, and at which pace.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    pub(crate) kind: Kind,
     pub(crate) source: TopicPartition,
     pub(crate) until: Until,
     pub(crate) positionless: Positionless,
@@ -168,8 +170,10 @@ fn attempt<L: Log>(
         let Some(now) = node.await_clock(control) else { return Ok(()) };
         let began_at = Instant::now();
         paced_until = began_at + PACE;
-        progress.moved += transact(&mut producer, plan, batch, position, now, &progress.unfit, decide)
+        let moved = transact(&mut producer, plan, batch, position, now, &progress.unfit, decide)
             .map_err(|broken| unclean(control, broken, progress))?;
+        node.metrics.committed(plan.kind, began_at.elapsed(), moved as usize);
+        progress.moved += moved;
         progress.unfit.retain(|offset, _| *offset >= position);
         progress.batch_records = (progress.batch_records * 2).min(BATCH_RECORDS);
         (committed, progressed_at) = (position, Instant::now());

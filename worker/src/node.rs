@@ -6,6 +6,7 @@ use ksched_core::{cluster::Cluster, host::Host};
 use ksched_kafka::Log;
 use ksched_proto::v1;
 use ksched_telemetry::metrics::WorkerMetrics;
+use tokio::time::Instant;
 
 use crate::{
     clock::Clock,
@@ -28,7 +29,7 @@ pub(crate) struct Node<L> {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: WorkerMetrics,
-    pub(crate) figures: Figures,
+    pub(crate) figures: Arc<Figures>,
     pub(crate) memory: Arc<Budget>,
     pub(crate) targets: Arc<Targets<L>>,
     pub(crate) intake: IntakeSettings,
@@ -50,6 +51,14 @@ impl<L: Log + Clone> Runner for Node<L> {
 
     fn observe_lanes_held(&self, lanes: usize) {
         self.metrics.lanes_held.set(lanes as i64);
+    }
+
+    fn observe_lease_confirmed(&self, asked_at: Instant) {
+        self.metrics.lease.confirmed(asked_at);
+    }
+
+    fn observe_clock_skew(&self, ahead_us: i64) {
+        self.metrics.clock_skew.set(ahead_us as f64 / 1e6);
     }
 
     fn figures(&self) -> (Vec<v1::LaneFigures>, u64) {

@@ -66,6 +66,7 @@ impl StartError {
 /// Only what no waiting mends: an absent coordinator is waited for.
 pub async fn run(config: Config, metrics: &Metrics, shutdown: CancellationToken) -> Result<(), StartError> {
     let readiness = Readiness::waiting_for(&[COORDINATOR]);
+    metrics.show(&readiness);
     let listener = http::bind(&config.http, config.exposure).await?;
     let http_address = listener.local_addr()?.to_string();
     // Not the shutdown itself: a server that ends with it would end the hand-over as well.
@@ -205,6 +206,9 @@ fn open_log(config: &Config, cluster: &Cluster, kafka: &str) -> Result<Librdkafk
 }
 
 fn build<L: Log + Clone, C>(parts: &Parts<C>, log: L, cluster: Cluster, clock: Arc<Clock>) -> Node<L> {
+    let (figures, host) = (Arc::new(Figures::default()), parts.host.clone());
+    let lanes = Arc::clone(&figures);
+    parts.metrics.lanes.ask(move || lanes.now(host.wall_ms()));
     Node {
         targets: Targets::new(log.clone(), parts.host.clone()),
         log,
@@ -212,7 +216,7 @@ fn build<L: Log + Clone, C>(parts: &Parts<C>, log: L, cluster: Cluster, clock: A
         host: parts.host.clone(),
         clock,
         metrics: parts.metrics.clone(),
-        figures: Figures::default(),
+        figures,
         memory: Arc::new(Budget::new(parts.memory_limit)),
         intake: parts.intake.clone(),
         origin: parts.origin,

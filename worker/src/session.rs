@@ -32,6 +32,10 @@ pub(crate) trait Runner: Send + Sync + 'static {
     fn run(&self, job: &v1::Job, control: &Control) -> Outcome;
     /// Lanes held, for the metrics.
     fn observe_lanes_held(&self, lanes: usize);
+    /// The lease was confirmed by the answer to what was asked then.
+    fn observe_lease_confirmed(&self, asked_at: Instant);
+    /// By how much our clock is ahead of the coordinator's.
+    fn observe_clock_skew(&self, ahead_us: i64);
     /// What the lanes are doing, and how many messages were dead-lettered.
     fn figures(&self) -> (Vec<v1::LaneFigures>, u64);
 }
@@ -100,6 +104,7 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
         ttl: Duration,
     ) -> Self {
         let lasting = Arc::new(Lease::new(registered_at, ttl));
+        runner.observe_lease_confirmed(registered_at);
         Self {
             coordinators,
             host,
@@ -234,6 +239,7 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
         };
         let ttl = answer.lease_ttl.and_then(|t| Duration::try_from(t).ok()).unwrap_or(self.ttl);
         self.lasting.renewed(sent, ttl);
+        self.runner.observe_lease_confirmed(sent);
         if let Some(time) = answer.coordinator_time {
             self.compare_clocks(sent, &time);
         }
@@ -258,6 +264,9 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
 
     fn compare_clocks(&self, sent: Instant, time: &prost_types::Timestamp) {
         let peer_us = time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000;
+        // The peer looked about half-way between the question and its answer.
+        let half_way_us = sent.elapsed().as_micros() as i64 / 2;
+        self.runner.observe_clock_skew(self.host.wall_us() - half_way_us - peer_us);
         if self.clock.hear(sent, peer_us) == Standing::Doubtful {
             error!(
                 own_ms = self.clock.wall_ms(),

@@ -84,6 +84,7 @@ impl Coordinator {
         let metrics = Metrics::new(&config.name, env!("CARGO_PKG_VERSION"));
         let counters = CoordinatorMetrics::register(&metrics);
         let readiness = Readiness::waiting_for(&["kafka", "store"]);
+        metrics.show(&readiness);
         let door = web::Door::default();
         // Bound later, when what it needs is there; refused before anything is touched.
         http::may_bind(&config.listen, config.exposure).await?;
@@ -148,11 +149,12 @@ impl Coordinator {
         spawn(&mut tasks, "health", endless(report));
         let placer = Arc::new(placer);
         let scheduler = Scheduler::new(Arc::clone(&placer), shutdown.clone());
-        let routes = grpc::routes(scheduler, job_leasing, admin, &health)?;
+        let routes = grpc::routes(scheduler, job_leasing, admin, &health, counters.calls.clone())?;
         let serve = grpc::serve(listener, routes, shutdown.clone());
+        let closing = appender.clone();
         spawn(&mut tasks, "grpc", async move {
             let served = serve.await;
-            let in_flight = appender.close(LAND_TIMEOUT).await;
+            let in_flight = closing.close(LAND_TIMEOUT).await;
             if in_flight > 0 {
                 tracing::warn!(in_flight, "appends were not acknowledged before the end");
             }
@@ -176,8 +178,17 @@ impl Coordinator {
             placer,
             shutdown: shutdown.clone(),
         });
-        let background =
-            Background { log, store, cluster, views, host, readiness: readiness.clone(), counters, observed };
+        let background = Background {
+            log,
+            appender,
+            store,
+            cluster,
+            views,
+            host,
+            readiness: readiness.clone(),
+            counters,
+            observed,
+        };
         background.spawn(info, &mut tasks, &shutdown);
 
         tracing::info!(grpc = %grpc_address, http = %http_address, name = config.name, "coordinator is up");
@@ -307,6 +318,7 @@ fn is_untouched(log: &Librdkafka, cluster: &Cluster) -> Result<bool, kafka::Erro
 /// What goes on besides the doors.
 struct Background {
     log: Librdkafka,
+    appender: Appender,
     store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
     views: Views,
@@ -320,19 +332,20 @@ impl Background {
     /// Registers this coordinator, campaigns for the lead, makes jobs while it leads,
     /// and watches over it all.
     fn spawn(self, info: CoordinatorInfo, tasks: &mut JoinSet<Ended>, shutdown: &CancellationToken) {
-        let Self { log, store, cluster, views, host, readiness, counters, observed } = self;
+        let Self { log, appender, store, cluster, views, host, readiness, counters, observed } = self;
         let ttl = Duration::from_millis(cluster.geometry.lease_ttl_ms.unsigned_abs());
         let (membership, leadership) = membership(Arc::clone(&store), info, ttl);
         spawn(tasks, "membership", endless(membership.run(shutdown.clone())));
 
         let inlet = TopicPartition { topic: cluster.due_topic().into(), partition: 0 };
-        let kafka = watch::kafka(log.clone(), inlet, readiness.clone(), shutdown.clone());
+        let kafka = watch::kafka(log.clone(), inlet, readiness.clone(), counters.clone(), shutdown.clone());
         spawn(tasks, "watch on Kafka", endless(kafka));
         let topics = watch::topics(log.clone(), Arc::clone(&cluster), readiness.clone(), shutdown.clone());
         spawn(tasks, "watch on topics", endless(topics));
-        spawn(tasks, "watch on the store", endless(watch::store(views.clone(), readiness, shutdown.clone())));
-        let report = watch::job_maker(Arc::clone(&observed), counters, shutdown.clone());
-        spawn(tasks, "report on jobs", endless(report));
+        let seen = watch::store(views.clone(), readiness, counters.clone(), shutdown.clone());
+        spawn(tasks, "watch on the store", endless(seen));
+        let report = watch::report(appender, Arc::clone(&observed), counters, shutdown.clone());
+        spawn(tasks, "report on jobs and appends", endless(report));
 
         let deleter = log.clone();
         let job_maker = JobMaker {

@@ -1,17 +1,23 @@
 //! Whether Kafka and the store are within reach, and what the job maker sees.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use ksched_core::cluster::Cluster;
-use ksched_kafka::{Librdkafka, Log, Offset, TopicPartition, topics};
-use ksched_telemetry::{metrics::CoordinatorMetrics, readiness::Readiness};
+use ksched_core::{cluster::Cluster, jobs::JobKind};
+use ksched_kafka::{Librdkafka, Log, Offset, TopicPartition, append::Appender, topics};
+use ksched_telemetry::{
+    metrics::{CoordinatorMetrics, Kind},
+    readiness::Readiness,
+};
 use tokio::{
     task::spawn_blocking,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{job_maker::observed::Observed, leasing::Views};
+use crate::{
+    job_maker::observed::Observed,
+    leasing::{Seen, Views},
+};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -19,17 +25,21 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// An answer that takes longer counts as none.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Kinds of jobs, as the store and as the metrics name them.
+const KINDS: [(JobKind, Kind); 3] =
+    [(JobKind::Lane, Kind::Lane), (JobKind::Drain, Kind::Drain), (JobKind::Intake, Kind::Intake)];
 
 /// Looks at one partition of ours each second.
 pub(super) async fn kafka(
     log: Librdkafka,
     inlet: TopicPartition,
     readiness: Readiness,
+    counters: CoordinatorMetrics,
     shutdown: CancellationToken,
 ) {
     let inlet = Arc::new([inlet]);
     while !shutdown.is_cancelled() {
-        let (log, inlet) = (log.clone(), Arc::clone(&inlet));
+        let (log, inlet, asked_at) = (log.clone(), Arc::clone(&inlet), Instant::now());
         let mut look = spawn_blocking(move || log.offsets(&*inlet, Offset::StableEnd));
         let look = match timeout(ANSWER_TIMEOUT, &mut look).await {
             Ok(answered) => answered,
@@ -40,7 +50,10 @@ pub(super) async fn kafka(
             }
         };
         match look {
-            Ok(Ok(_)) => readiness.fine("kafka"),
+            Ok(Ok(_)) => {
+                counters.kafka_round_trip.set(asked_at.elapsed().as_secs_f64());
+                readiness.fine("kafka");
+            }
             Ok(Err(error)) => readiness.failing("kafka", error.to_string()),
             Err(join) => readiness.failing("kafka", join.to_string()),
         }
@@ -76,36 +89,49 @@ pub(super) async fn topics(
     }
 }
 
-/// Looks each second whether the view of the store is fresh.
-pub(super) async fn store(views: Views, readiness: Readiness, shutdown: CancellationToken) {
+/// Looks each second whether the view of the store is fresh, and which jobs it shows nobody to hold.
+pub(super) async fn store(
+    views: Views,
+    readiness: Readiness,
+    counters: CoordinatorMetrics,
+    shutdown: CancellationToken,
+) {
     while !shutdown.is_cancelled() {
         match views.with(None).await {
-            Ok(_) => readiness.fine("store"),
+            Ok(seen) => {
+                for (kind, metric) in KINDS {
+                    counters.set_without_holder(metric, free(&seen, kind));
+                }
+                readiness.fine("store");
+            }
             Err(stale) => readiness.failing("store", stale.to_string()),
         }
         pause(&shutdown).await;
     }
 }
 
-/// Puts into the metrics each second what the job maker saw. What only the leader
+fn free(seen: &Seen, kind: JobKind) -> usize {
+    seen.free_since.keys().filter(|job| job.kind() == kind).count()
+}
+
+/// Puts into the metrics each second what is in flight and what the job maker saw. What only the leader
 /// knows is zero elsewhere, so that sums over coordinators are right.
-pub(super) async fn job_maker(
+pub(super) async fn report(
+    appender: Appender,
     observed: Arc<Observed>,
     counters: CoordinatorMetrics,
     shutdown: CancellationToken,
 ) {
     let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     while !shutdown.is_cancelled() {
+        counters.appends_in_flight.set(gauge(appender.records_in_flight()));
         let state = observed.get();
         counters.making_jobs.set(i64::from(state.leads));
         counters.open_drains.set(gauge(state.open_drains));
         counters.hanging_transactions.set(gauge(state.observation.hanging_transactions));
         counters.missing_positions.set(gauge(state.observation.missing_positions));
-        let mut levels = BTreeMap::new();
-        for pending in &state.observation.pending {
-            *levels.entry(pending.level).or_default() += pending.records;
-        }
-        counters.set_pending(&levels);
+        let pending = state.observation.pending.iter();
+        counters.set_pending(pending.map(|pending| (pending.level, pending.lane, pending.records)));
         pause(&shutdown).await;
     }
 }

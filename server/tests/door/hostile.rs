@@ -221,7 +221,7 @@ async fn metadata_beyond_the_limit_is_refused_and_a_malformed_traceparent_is_not
 }
 
 /// Sends bytes as they are.
-async fn send_raw(door: &Knocked, method: &'static str, bytes: impl Into<Bytes>) -> Status {
+pub(crate) async fn send_raw(door: &Knocked, method: &'static str, bytes: impl Into<Bytes>) -> Status {
     let mut grpc = Grpc::new(door.channel.clone());
     grpc.ready().await.unwrap();
     let path = PathAndQuery::from_static(method);

@@ -15,6 +15,7 @@ mod browser;
 mod descriptors;
 mod harness;
 mod hostile;
+mod metrics;
 mod page;
 mod process;
 mod program;

@@ -45,7 +45,7 @@ async fn ask(address: SocketAddr, request: String, enough: &str) -> (String, Str
     (head.to_lowercase(), body.to_owned())
 }
 
-async fn fetch(address: SocketAddr, path: &str) -> (String, String) {
+pub(crate) async fn fetch(address: SocketAddr, path: &str) -> (String, String) {
     ask(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"), "").await
 }
 

@@ -86,7 +86,9 @@ async fn coordinators_and_their_leader_are_listed_and_metrics_count() {
     })
     .await;
     until("pending", async || {
-        fetch(&door, "/metrics").await.contains("ksched_pending_messages{level=\"1\"} 1\n")
+        let metrics = fetch(&door, "/metrics").await;
+        let of_level = metrics.lines().filter(|line| line.starts_with("ksched_pending_messages{level=\"1\","));
+        of_level.map(|line| i64::from(line.ends_with(" 1"))).sum::<i64>() == 1
     })
     .await;
     let metrics = fetch(&door, "/metrics").await;

@@ -16,6 +16,7 @@ use ksched_kafka::{
     Log, Outgoing, Position, Producer, Record, RefusalReason, TopicPartition, TransactionError, Turns,
     turns::Turn,
 };
+use ksched_telemetry::metrics::Kind;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -127,7 +128,9 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         match self.try_fire(&batch, rejected.as_ref(), caution.count == 1, now) {
             Ok(()) => {
                 caution.succeeded();
-                debug!(job = %self.control.name, messages = batch.entries.len(), took = ?began_at.elapsed(), "fired");
+                let (messages, took) = (batch.entries.len(), began_at.elapsed());
+                self.node.metrics.committed(Kind::Lane, took, messages);
+                debug!(job = %self.control.name, messages, ?took, "fired");
                 self.observe(&batch.entries, rejected.as_ref());
                 Ok(())
             }

@@ -56,6 +56,10 @@ impl Runner for Idle {
 
     fn observe_lanes_held(&self, _: usize) {}
 
+    fn observe_lease_confirmed(&self, _: Instant) {}
+
+    fn observe_clock_skew(&self, _: i64) {}
+
     fn figures(&self) -> (Vec<v1::LaneFigures>, u64) {
         Default::default()
     }
