@@ -87,7 +87,8 @@ async fn coordinators_and_their_leader_are_listed_and_metrics_count() {
     .await;
     until("pending", async || {
         let metrics = fetch(&door, "/metrics").await;
-        let of_level = metrics.lines().filter(|line| line.starts_with("ksched_pending_messages{level=\"1\","));
+        let of_level =
+            metrics.lines().filter(|line| line.starts_with("ksched_pending_messages{level=\"1\","));
         of_level.map(|line| i64::from(line.ends_with(" 1"))).sum::<i64>() == 1
     })
     .await;
