@@ -33,8 +33,9 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 /// Between two calls of the caller that is measured.
 const PACE: Duration = Duration::from_millis(5);
 const SAMPLES: usize = 400;
-/// What two cores that are shared with the abuse, the broker and other tests may add.
-const FLOOR: Duration = Duration::from_millis(40);
+/// What two cores that are shared with the abuse, the broker and other tests may add. A flood of calls was seen to add
+/// 37 to 46 ms on a machine at half its usual speed, and 78 ms beside a build.
+const FLOOR: Duration = Duration::from_millis(150);
 
 /// A connection of its own, whose streams the server may send `window` bytes unread.
 async fn connection(grpc: SocketAddr, window: u32) -> SchedulerClient<Channel> {
