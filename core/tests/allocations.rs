@@ -32,6 +32,7 @@ fn stored(n: u64) -> Content {
         not_before_ms: None,
         identity: None,
         stamps: false,
+        trace: None,
     };
     let headers = vec![Header::new("trace", "1"), Header::new("kind", "order")];
     store(&envelope, Content { key: Some("key".into()), value: Some(vec![b'x'; 200].into()), headers })

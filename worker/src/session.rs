@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::future::{BoxFuture, OptionFuture};
 use ksched_core::{clock::Standing, host::Host};
 use ksched_proto::v1;
+use ksched_telemetry::traces::{self, Span};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -59,6 +60,8 @@ impl Farewell {
 struct Held {
     job: v1::Job,
     control: Control,
+    /// From getting the job to giving it back.
+    span: Span,
 }
 
 /// One registration: from RegisterWorker until the lease is gone or the worker stops.
@@ -298,37 +301,44 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
         if self.clock.now_ms().is_none() {
             return self.release(v1::HeldJob { name: job.name, fence: job.fence });
         }
-        info!(job = %name, fence = job.fence, "job begins");
+        let span = traces::lease(&name, job.fence);
+        info!(job = %name, fence = job.fence, trace_id = span.trace_id().map(tracing::field::display), "job begins");
         let (lasting, confirms) = (self.lasting.clone(), self.confirms.0.clone());
-        let control = Control::new(name.clone(), job.fence, lasting, confirms, self.host.clone());
+        let (held, host) = (span.context(), self.host.clone());
+        let control = Control::new(name.clone(), job.fence, held, lasting, confirms, host);
         let (runner, task) = (self.runner.clone(), job.clone());
         if let Err(reason) = spawn(control.clone(), self.ends.0.clone(), move |c| runner.run(&task, c)) {
             error!(job = %name, %reason, "no thread for the job: giving it back");
             self.release(v1::HeldJob { name: job.name, fence: job.fence });
             return;
         }
-        self.held.insert(name, Held { job, control });
+        self.held.insert(name, Held { job, control, span });
         self.observe();
     }
 
     fn ended(&mut self, ended: Ended) {
-        self.held.remove(&ended.name);
+        let mut span = self.held.remove(&ended.name).map(|held| held.span).unwrap_or_default();
         self.observe();
         let job = v1::HeldJob { name: ended.name.to_string(), fence: ended.fence };
         match ended.outcome {
             Outcome::Done { moved } => {
+                span.ended("done");
                 info!(job = %ended.name, moved, "job is done");
                 self.complete(job, moved);
             }
             Outcome::Stopped => {
+                span.ended("stopped");
                 info!(job = %ended.name, "job stopped");
                 self.release(job);
             }
             Outcome::Fenced => {
+                span.ended("fenced");
                 warn!(job = %ended.name, "fenced: a newer holder has the job");
                 self.release(job);
             }
             Outcome::Failed(reason) => {
+                span.ended("failed");
+                span.fail("failed", &reason);
                 error!(job = %ended.name, %reason, "job gave up; it is handed out again");
                 self.release(job);
             }
