@@ -28,8 +28,6 @@ use crate::{
     trace,
 };
 
-/// Headers that are added, at most.
-const ADDED_MAX: usize = 9;
 /// Of all values that a delivered message has added, about; a `traceparent` is extra.
 const VALUES_BYTES: usize = 160;
 
@@ -83,11 +81,11 @@ pub fn deliver(
 ) -> Content {
     let mut delivered = user;
     let headers = &mut delivered.headers;
-    headers.reserve(ADDED_MAX);
     let scheduled_at_ms = envelope.scheduled_at_us.div_euclid(1_000);
     let added = envelope.trace.filter(|_| cluster.delivered_headers != DeliveredHeaders::None);
     // The user's own stays what it is: by it a consumer joins the trace that the schedule span is in.
     let traceparent = added.filter(|_| trace::header_of(headers).is_none());
+    headers.reserve(8 + usize::from(traceparent.is_some()));
     // All values in one buffer.
     let values_bytes = VALUES_BYTES + traceparent.map_or(0, |_| trace::TEXT_BYTES);
     let mut values = BytesMut::new();

@@ -30,6 +30,7 @@ const REQUEST: u8 = 8;
 const STAMPS: u8 = 16;
 /// Set with traces on alone: a ksched from before them refuses it (docs/OPERATIONS.md, Traces).
 const TRACE: u8 = 32;
+const TRACE_BYTES: usize = 16 + 8 + 1;
 const KNOWN: u8 = PARTITION | NOT_BEFORE | ATTEMPT | REQUEST | STAMPS | TRACE;
 
 /// What ksched knows of a message besides its content.
@@ -80,7 +81,7 @@ impl Envelope {
 
     /// The bytes of the header.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64);
+        let mut out = Vec::with_capacity(64 + self.trace.map_or(0, |_| TRACE_BYTES));
         let (identity_flag, attempt, request) = match &self.identity {
             None => (0, None, None),
             Some(Identity::Attempt { id, number, first_at_ms }) => {
