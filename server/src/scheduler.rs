@@ -12,11 +12,15 @@ mod stream;
 use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
-use ksched_core::validate::Violation;
+use ksched_core::{
+    trace::{self, TraceContext},
+    validate::Violation,
+};
 use ksched_proto::v1::{self, schedule_result, scheduler_server};
+use ksched_telemetry::traces::{self, Span};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 pub use placer::Placer;
 
@@ -92,20 +96,18 @@ impl scheduler_server::Scheduler for Scheduler {
         &self,
         request: Request<v1::ScheduleRequest>,
     ) -> Result<Response<v1::ScheduleResponse>, Status> {
-        Ok(self.placer.schedule_one(request.into_inner()).await.map(Response::new)?)
+        let mut call = traces::call("ksched.v1.Scheduler/Schedule", || caller(&request));
+        let result = self.placer.schedule_one(request.into_inner(), &mut call).await;
+        answer(call, result)
     }
 
     async fn batch_schedule(
         &self,
         request: Request<v1::BatchScheduleRequest>,
     ) -> Result<Response<v1::BatchScheduleResponse>, Status> {
-        let requests = request.into_inner().requests;
-        if requests.len() > MAX_BATCH {
-            return Err(Error::TooManyItems { items: requests.len() }.into());
-        }
-        let room = self.placer.try_reserve(requests.iter().map(request::weight).sum())?;
-        let outcomes = self.placer.schedule(requests, Some(room)).await;
-        Ok(Response::new(v1::BatchScheduleResponse { results: all_told(outcomes) }))
+        let mut call = traces::call("ksched.v1.Scheduler/BatchSchedule", || caller(&request));
+        let result = self.schedule_batch(request.into_inner().requests, &mut call).await;
+        answer(call, result)
     }
 
     type ScheduleStreamStream =
@@ -115,9 +117,46 @@ impl scheduler_server::Scheduler for Scheduler {
         &self,
         request: Request<Streaming<v1::ScheduleStreamRequest>>,
     ) -> Result<Response<Self::ScheduleStreamStream>, Status> {
-        let answers = stream::answers(Arc::clone(&self.placer), request.into_inner(), self.shutdown.clone());
+        let caller = if traces::is_on() { caller(&request) } else { None };
+        let (placer, shutdown) = (Arc::clone(&self.placer), self.shutdown.clone());
+        let answers = stream::answers(placer, request.into_inner(), caller, shutdown);
         Ok(Response::new(Box::pin(answers)))
     }
+}
+
+impl Scheduler {
+    async fn schedule_batch(
+        &self,
+        requests: Vec<v1::ScheduleRequest>,
+        call: &mut Span,
+    ) -> Result<v1::BatchScheduleResponse, Error> {
+        if requests.len() > MAX_BATCH {
+            return Err(Error::TooManyItems { items: requests.len() });
+        }
+        let room = self.placer.try_reserve(requests.iter().map(request::weight).sum())?;
+        let outcomes = self.placer.schedule(requests, Some(room), call).await;
+        Ok(v1::BatchScheduleResponse { results: all_told(outcomes) })
+    }
+}
+
+/// The caller's span, by W3C's header in the call's metadata.
+fn caller<T>(request: &Request<T>) -> Option<TraceContext> {
+    TraceContext::parse(request.metadata().get(trace::HEADER)?.as_bytes())
+}
+
+/// Ends a call's span with what it is answered.
+fn answer<T>(mut call: Span, result: Result<T, Error>) -> Result<Response<T>, Status> {
+    let result = result.map(Response::new).map_err(Status::from);
+    match &result {
+        Ok(_) => call.answered(Code::Ok as i32, ""),
+        Err(status) => {
+            call.answered(status.code() as i32, status.message());
+            if let Some(trace_id) = call.trace_id() {
+                tracing::debug!(%trace_id, code = ?status.code(), "call refused: {}", status.message());
+            }
+        }
+    }
+    result
 }
 
 /// The outcomes of a batch. Once errors have taken their room, the rest are brief: an

@@ -40,7 +40,7 @@ use futures::{Stream, StreamExt, stream};
 use ksched_core::host::Host;
 use ksched_kafka::Librdkafka;
 use ksched_proto::v1::{self, schedule_request};
-use ksched_telemetry::readiness::Readiness;
+use ksched_telemetry::{readiness::Readiness, traces::Span};
 use rust_embed::RustEmbed;
 use serde::Deserialize;
 use tokio::{sync::Semaphore, time::sleep};
@@ -287,7 +287,8 @@ async fn schedule(
         })),
         ..v1::ScheduleRequest::default()
     };
-    let (status, notice) = match placer.schedule_one(request).await {
+    // Nobody's call: a trace of its own would be of somebody who looks at the page.
+    let (status, notice) = match placer.schedule_one(request, &mut Span::default()).await {
         Ok(told) => (StatusCode::OK, Notice::scheduled(&told)),
         Err(why) => (refusal(&why), Notice::refused(why.to_string())),
     };

@@ -7,11 +7,11 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
+    sync::{Arc, LazyLock, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Registry, Unit},
 };
@@ -68,6 +68,27 @@ struct Level {
     level: u32,
 }
 
+/// What becomes of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fate {
+    Exported,
+    Failed,
+    Dropped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Spans {
+    fate: Fate,
+}
+
+/// Of the whole process, which has one exporter (`traces`) however many registries.
+static SPANS: LazyLock<Family<Spans, Counter>> = LazyLock::new(Family::default);
+
+/// Counts spans. None, too: a counter that is there can be watched.
+pub(crate) fn count_spans(fate: Fate, spans: u64) {
+    SPANS.get_or_create(&Spans { fate }).inc_by(spans);
+}
+
 /// 1 ms to 1 h: a healthy lane sits in the first few, an outage in the last. Workers tell
 /// coordinators how many messages fell into each (`LaneFigures`), so these never change.
 pub const LATENESS_BUCKETS_S: [f64; 17] = [
@@ -83,6 +104,11 @@ impl Metrics {
         registry.register("build", "Which process this is", info);
         let refused = Family::default();
         registry.register("refused", "Messages refused, by reason", Family::clone(&refused));
+        registry.register(
+            "spans",
+            "Spans of traces: exported, failed (the collector was away or refused them) or dropped (no room left)",
+            (*SPANS).clone(),
+        );
         Self { registry: Arc::new(RwLock::new(registry)), refused }
     }
 
@@ -207,6 +233,17 @@ impl Lateness {
     /// shows in the histogram's sum.
     pub fn observe_ms(&self, late_by_ms: f64) {
         self.0.observe(late_by_ms / 1_000.0);
+    }
+}
+
+impl EncodeLabelValue for Fate {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        let word = match self {
+            Self::Exported => "exported",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        };
+        word.encode(encoder)
     }
 }
 

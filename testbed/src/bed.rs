@@ -20,6 +20,7 @@ use ksched_local::{
     process::State,
 };
 use ksched_proto::v1::{JobState, scheduler_client::SchedulerClient};
+use ksched_telemetry::traces::receiver::Receiver;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
@@ -53,6 +54,8 @@ pub struct Bed {
     /// Connected once, for questions.
     client: Client,
     pub(crate) links: Option<Links>,
+    /// Takes the processes' spans, where they have any.
+    pub spans: Option<Receiver>,
 }
 
 impl Bed {
@@ -62,20 +65,27 @@ impl Bed {
         Self::start("usual", options)
     }
 
-    /// With the [`short_wheel`].
+    /// With the [`short_wheel`], and traces: coordinators tell by gRPC of what callers record,
+    /// workers by HTTP of their leases, too.
     pub fn small() -> Self {
+        let spans = block_on(Receiver::start()).expect("ports for spans");
+        let told = |protocol: Vec<_>, roots: &str| {
+            let sampler = ("OTEL_TRACES_SAMPLER".to_owned(), format!("parentbased_always_{roots}"));
+            protocol.into_iter().chain([sampler]).collect::<Vec<_>>()
+        };
+        let coordinators = COORDINATORS.map(|name| (name.to_owned(), told(spans.by_grpc(), "off")));
+        let workers = WORKERS.map(|name| (name.to_owned(), told(spans.by_http(), "on")));
         // The least a worker takes, for the scenario about memory.
         let memory_limit = Some("16MiB".to_owned());
-        Self::start(
-            "small",
-            Options {
-                coordinators: 2,
-                workers: 2,
-                geometry: short_wheel(),
-                memory_limit,
-                ..Options::default()
-            },
-        )
+        let options = Options {
+            coordinators: 2,
+            workers: 2,
+            geometry: short_wheel(),
+            memory_limit,
+            env: coordinators.into_iter().chain(workers).collect(),
+            ..Options::default()
+        };
+        Self { spans: Some(spans), ..Self::start("small", options) }
     }
 
     /// Delivers at least once.
@@ -94,7 +104,7 @@ impl Bed {
         let _runtime = runtime().enter();
         let log = ksched_client::kafka::connect(&cluster.kafka().address(), Default::default()).unwrap();
         let client = Client::connect(&cluster.coordinators(), Settings::default()).unwrap();
-        Self { cluster, log: Arc::new(log), client, links: None }
+        Self { cluster, log: Arc::new(log), client, links: None, spans: None }
     }
 
     /// A client of its own, so that one scenario's trouble is not another's.

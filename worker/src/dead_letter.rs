@@ -80,5 +80,5 @@ fn with_reason(content: Content, source: &TopicPartition, offset: i64, reason: &
 }
 
 fn onward<L>(node: &Node<L>, content: Content) -> Onward {
-    Onward { topic: node.cluster.dead_letter_topic.as_str().into(), partition: None, content }
+    Onward { topic: node.cluster.dead_letter_topic.as_str().into(), partition: None, content, trace: None }
 }

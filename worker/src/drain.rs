@@ -9,6 +9,7 @@ use ksched_core::{
 };
 use ksched_kafka::{Log, Record, TopicPartition};
 use ksched_proto::v1;
+use ksched_telemetry::traces::Batch;
 use tracing::error;
 
 use crate::{
@@ -30,6 +31,7 @@ pub(crate) fn run<L: Log>(node: &Node<L>, job: &v1::Job, control: &Control) -> O
     let lane = job.lane as u16;
     let from_level_1 = *job.topic == node.cluster.wheel_topic(1);
     let plan = Plan {
+        batch: Batch::Drain,
         source,
         until: Until::CapturedEnd,
         positionless: Positionless::FromStart,
@@ -69,13 +71,9 @@ fn promote<L: Log>(
     if let Some(first) = content.headers.first_mut() {
         *first = Header::new(envelope::NAME, envelope.encode());
     }
-    places.onward(
-        node,
-        node.cluster.geometry.route(envelope.due_ms, now, lane),
-        lane,
-        Inlet::Promoted,
-        content,
-    )
+    let place = node.cluster.geometry.route(envelope.due_ms, now, lane);
+    let onward = places.onward(node, place, lane, Inlet::Promoted, content);
+    Onward { trace: envelope.trace, ..onward }
 }
 
 /// The names of the topics that messages move to inside ksched, made once a job.
@@ -110,7 +108,7 @@ impl Places {
         match bucket {
             Some((bucket, topic)) => {
                 let partition = Some(node.cluster.geometry.bucket_partition(bucket));
-                Onward { topic: topic.clone(), partition, content }
+                Onward { topic: topic.clone(), partition, content, trace: None }
             }
             // `route` names no level without a topic; the due lane would send it back to the wheel.
             None => self.to_lane(node, lane, inlet, content),
@@ -120,6 +118,6 @@ impl Places {
     /// A stored record on its way into a due lane.
     pub(crate) fn to_lane<L>(&self, node: &Node<L>, lane: u16, inlet: Inlet, content: Content) -> Onward {
         let partition = Some(node.cluster.geometry.due_partition(lane, inlet));
-        Onward { topic: self.due.clone(), partition, content }
+        Onward { topic: self.due.clone(), partition, content, trace: None }
     }
 }

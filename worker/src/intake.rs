@@ -1,8 +1,15 @@
 //! Intake jobs: take over records of one partition of the intake topic.
 
-use ksched_core::{delivered, intake::Intake, validate::Stamp, wheel::Inlet};
+use ksched_core::{
+    delivered,
+    intake::Intake,
+    trace::{self, TraceContext},
+    validate::{Accepted, Stamp},
+    wheel::Inlet,
+};
 use ksched_kafka::{Log, Record, TopicPartition};
 use ksched_proto::v1;
+use ksched_telemetry::traces::{self, Batch};
 use tracing::debug;
 
 use crate::{
@@ -16,6 +23,7 @@ use crate::{
 /// Runs until stopped or fenced.
 pub(crate) fn run<L: Log>(node: &Node<L>, job: &v1::Job, control: &Control) -> Outcome {
     let plan = Plan {
+        batch: Batch::Intake,
         source: TopicPartition { topic: job.topic.as_str().into(), partition: job.partition },
         until: Until::Stopped,
         positionless: Positionless::Alarm,
@@ -47,10 +55,12 @@ fn take_over<L: Log>(
     let intake =
         Intake { cluster: &node.cluster, limits: &node.intake.limits, compat_zone: Some(&node.intake.zone) };
     match intake.decode(&record.content, record.timestamp_ms, now_ms, stamp) {
-        Ok(accepted) => {
+        Ok(mut accepted) => {
+            accepted.envelope.trace = schedule(&accepted);
             let place = node.cluster.geometry.route(accepted.envelope.due_ms, now_ms, accepted.lane);
             let content = delivered::store(&accepted.envelope, accepted.content);
-            places.onward(node, place, accepted.lane, Inlet::Intake, content)
+            let onward = places.onward(node, place, accepted.lane, Inlet::Intake, content);
+            Onward { trace: accepted.envelope.trace, ..onward }
         }
         Err(rejected) => {
             debug!(source = ?record.source, offset = record.offset, reason = %rejected, "intake record refused");
@@ -59,4 +69,16 @@ fn take_over<L: Log>(
             dead_letter::of_record(node, record, &reason)
         }
     }
+}
+
+/// Where a message is scheduled, if that is recorded: its producer's span decides, if it tells
+/// one. Whether its transaction goes well is told by the one of the batch.
+fn schedule(accepted: &Accepted) -> Option<TraceContext> {
+    if !traces::is_on() {
+        return None;
+    }
+    let envelope = &accepted.envelope;
+    let mut span = traces::schedule(&envelope.target.topic, trace::of(&accepted.content.headers), None);
+    span.about(&envelope.id(accepted.lane), envelope.due_ms);
+    span.context()
 }

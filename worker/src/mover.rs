@@ -7,11 +7,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use ksched_core::{
     message::Content,
     mutant::{self, Mutant},
+    trace::TraceContext,
 };
 use ksched_kafka::{
     Error, Log, Offset, Outgoing, Position, Reader, Record, Refusal, RefusalReason, TopicPartition,
     TransactionError, TransactionalProducer,
 };
+use ksched_telemetry::traces::{self, Batch, Links};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -49,6 +51,8 @@ pub(crate) struct Onward {
     /// `None`: any.
     pub(crate) partition: Option<i32>,
     pub(crate) content: Content,
+    /// Where it was scheduled, if that is recorded.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Why a record cannot move on as it should.
@@ -92,6 +96,8 @@ pub(crate) enum Positionless {
 /// What is moved, how, and at which pace.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    /// What a transaction is called in traces.
+    pub(crate) batch: Batch,
     pub(crate) source: TopicPartition,
     pub(crate) until: Until,
     pub(crate) positionless: Positionless,
@@ -107,7 +113,8 @@ pub(crate) fn run<L: Log>(
     plan: &Plan,
     mut decide: impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Outcome {
-    let mut progress = Progress { moved: 0, unfit: HashMap::new(), batch_records: BATCH_RECORDS };
+    let mut progress =
+        Progress { moved: 0, unfit: HashMap::new(), batch_records: BATCH_RECORDS, links: Links::default() };
     let ended = until_clean(node, control, || attempt(node, control, plan, &mut progress, &mut decide));
     match ended {
         Ok(()) if control.stopped() => Outcome::Stopped,
@@ -124,6 +131,8 @@ struct Progress {
     /// The most that one transaction moves: less and less while records are refused and
     /// it is not told which, more again afterwards.
     batch_records: usize,
+    /// Where the messages of the last transaction were scheduled.
+    links: Links,
 }
 
 /// One life of a producer: take-over, then transactions until something is unclean.
@@ -134,7 +143,7 @@ fn attempt<L: Log>(
     progress: &mut Progress,
     decide: &mut impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Result<(), Ended> {
-    let source = &plan.source;
+    let (source, began_at) = (&plan.source, Instant::now());
     // The order that makes it safe (design §4.1): init, committed position, seek, read.
     let id = node.cluster.transactional_id(&source.topic, source.partition, 'a');
     let mut producer = node.log.transactional(&id)?;
@@ -154,6 +163,7 @@ fn attempt<L: Log>(
         Until::Stopped => (node.log.staying_reader(FETCH_BYTES)?, POLL_WAIT_ENDLESS),
     };
     reader.assign(&[(source.clone(), start)])?;
+    drop(traces::take_over(control.held, &control.name, began_at.elapsed()));
     let (mut committed, mut progressed_at, mut paced_until) = (start, Instant::now(), Instant::now());
     while !control.stopped() && committed < end {
         let batch = read_batch(&mut reader, progress, paced_until, poll_wait)?;
@@ -168,8 +178,10 @@ fn attempt<L: Log>(
         let Some(now) = node.await_clock(control) else { return Ok(()) };
         let began_at = Instant::now();
         paced_until = began_at + PACE;
-        progress.moved += transact(&mut producer, plan, batch, position, now, &progress.unfit, decide)
-            .map_err(|broken| unclean(control, broken, progress))?;
+        let messages = batch.len();
+        let moved = transact(&mut producer, plan, batch, position, now, progress, decide);
+        record(control, plan, messages, began_at.elapsed(), &progress.links, &moved);
+        progress.moved += moved.map_err(|broken| unclean(control, broken, progress))?;
         progress.unfit.retain(|offset, _| *offset >= position);
         progress.batch_records = (progress.batch_records * 2).min(BATCH_RECORDS);
         (committed, progressed_at) = (position, Instant::now());
@@ -236,9 +248,11 @@ fn transact(
     batch: Vec<Record>,
     position: i64,
     now: i64,
-    unfit: &HashMap<i64, Unfit>,
+    progress: &mut Progress,
     decide: &mut impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Result<u64, Broken> {
+    let Progress { unfit, links, .. } = progress;
+    links.clear();
     let offsets: Vec<i64> = batch.iter().map(|r| r.offset).collect();
     let run = || {
         let mut moved = 0;
@@ -247,6 +261,7 @@ fn transact(
             let offset = record.offset;
             let Some(onward) = decide(record, now, unfit.get(&offset)) else { continue };
             let partition = onward.partition;
+            links.add(onward.trace);
             let record =
                 Outgoing { topic: &onward.topic, partition, timestamp_ms: None, content: &onward.content };
             producer.send(tag, record)?;
@@ -257,6 +272,22 @@ fn transact(
         Ok(moved)
     };
     run().map_err(|error| Broken { error, offsets })
+}
+
+/// The span of a transaction that took so long, if one of its messages is recorded.
+fn record(
+    control: &Control,
+    plan: &Plan,
+    messages: usize,
+    took: Duration,
+    links: &Links,
+    moved: &Result<u64, Broken>,
+) {
+    let mut span = traces::batch(plan.batch, &control.name, messages, took, links);
+    span.reads(&plan.source.topic, plan.source.partition);
+    if let Err(broken) = moved {
+        span.fail("unclean", &broken.error);
+    }
 }
 
 /// Notes which records were refused, so that the next attempt sends them elsewhere.

@@ -22,6 +22,7 @@ mod memory;
 mod open_transactions;
 mod restarts;
 mod targets;
+mod traces;
 mod wheel;
 
 use std::{
@@ -78,7 +79,11 @@ fn usual() -> Stages {
 fn small() -> Stages {
     vec![
         stage![wheel::crosses_all_levels, wheel::worker_killed_while_it_drains],
-        stage![wheel::what_is_no_message_is_dead_lettered],
+        stage![
+            wheel::what_is_no_message_is_dead_lettered,
+            traces::of_a_call,
+            traces::of_records_that_bring_one,
+        ],
         stage![wheel::everything_stopped_for_three_slots],
         stage![memory::stays_bounded],
     ]
