@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ksched_core::{cluster::Cluster, host::Host, message::Content};
-use ksched_kafka::{Error, Log, Outgoing, Producer};
+use ksched_kafka::{Error, Log, Outgoing, Producer, Refusal};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -53,11 +53,7 @@ pub(crate) async fn write<L: Log + Clone>(
             n = finished.recv_many(&mut jobs, AT_ONCE) => if n == 0 { return },
         }
         let (topic, log) = (Arc::clone(&topic), log.clone());
-        let append = move || match append(&log, producer, &topic, &jobs) {
-            Ok(producer) => (Some(producer), Ok(())),
-            // Another one for the next.
-            Err(error) => (None, Err(error)),
-        };
+        let append = move || append(&log, producer, &topic, &jobs);
         let appended = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
@@ -78,22 +74,31 @@ pub(crate) async fn write<L: Log + Clone>(
     }
 }
 
-/// Blocking.
+/// Blocking. The producer is for the next time, unless it failed itself.
 fn append<L: Log>(
     log: &L,
     producer: Option<L::Producer>,
     topic: &str,
     jobs: &[Finished],
-) -> Result<L::Producer, Error> {
-    let mut producer = producer.map_or_else(|| log.producer(), Ok)?;
+) -> (Option<L::Producer>, Result<(), Error>) {
+    let mut producer = match producer.map_or_else(|| log.producer(), Ok) {
+        Ok(producer) => producer,
+        Err(error) => return (None, Err(error)),
+    };
+    match send(&mut producer, topic, jobs) {
+        Err(error) => (None, Err(error)),
+        Ok(None) => (Some(producer), Ok(())),
+        Ok(Some(refusal)) => (Some(producer), Err(Error::Refused(refusal.reason.to_string()))),
+    }
+}
+
+/// The first refusal, if there is one.
+fn send(producer: &mut impl Producer, topic: &str, jobs: &[Finished]) -> Result<Option<Refusal>, Error> {
     for (tag, job) in jobs.iter().enumerate() {
         let Ok(value) = serde_json::to_vec(job) else { continue };
         let content =
             Content { key: Some(job.job.clone().into()), value: Some(value.into()), ..Content::default() };
         producer.send(tag, Outgoing { topic, partition: Some(0), timestamp_ms: None, content: &content })?;
     }
-    match producer.flush()?.into_iter().next() {
-        Some(refusal) => Err(Error::Refused(refusal.reason.to_string())),
-        None => Ok(producer),
-    }
+    Ok(producer.flush()?.into_iter().next())
 }

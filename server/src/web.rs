@@ -154,7 +154,8 @@ async fn guard(request: Request, next: Next) -> Response {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // With `no-referrer` a browser sends our own form with `Origin: null`.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
         (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
@@ -221,6 +222,12 @@ async fn job_log(
 ) -> Result<Response, Starting> {
     let web = doorway.web()?;
     let (cluster, shown) = (&web.config.cluster, web.cache.get(&web).await);
+    if shown.status.job_log.is_none() {
+        let why = shown.status.unknown.join("\n");
+        return Ok(
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the job log is not known\n{why}\n")).into_response()
+        );
+    }
     Ok(match query.get("format").map(String::as_str) {
         Some("json") => json(&compat::job_log_json(cluster, &shown.job_log)),
         _ => compat::job_log_csv(cluster, &shown.job_log).into_response(),

@@ -166,7 +166,8 @@ impl fmt::Display for Origin {
 
 /// Hides passwords: of properties that hold one, and in front of the `@` of a URL.
 pub fn masked(name: &str, text: &str) -> String {
-    const SECRET: [&str; 5] = ["password", "secret", "token", "key.pem", "oauthbearer.config"];
+    const SECRET: [&str; 7] =
+        ["password", "passphrase", "secret", "token", "key.pem", "oauthbearer.config", "kinit.cmd"];
     if SECRET.iter().any(|s| name.contains(s)) {
         return "***".to_owned();
     }

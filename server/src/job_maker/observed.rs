@@ -1,6 +1,7 @@
 //! What the job maker last saw, for metrics and health.
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// Messages waiting at one level of one lane, 0 being the due lane. Counted in
 /// offsets, so transaction markers are counted too.
@@ -39,6 +40,8 @@ pub struct State {
     pub leads: bool,
     /// When it last did, in ms since the epoch.
     pub last_tick_at_ms: Option<i64>,
+    /// The same, for telling how old the observation is.
+    pub seen_at: Option<Instant>,
     pub open_drains: usize,
     /// Empty unless it leads.
     pub observation: Observation,
@@ -55,7 +58,8 @@ impl Observed {
     }
 
     pub(super) fn lead(&self, now_ms: i64, open_drains: usize, observation: Observation) {
-        *self.0.lock() = State { leads: true, last_tick_at_ms: Some(now_ms), open_drains, observation };
+        let (last_tick_at_ms, seen_at) = (Some(now_ms), Some(Instant::now()));
+        *self.0.lock() = State { leads: true, last_tick_at_ms, seen_at, open_drains, observation };
     }
 
     pub(super) fn follow(&self) {

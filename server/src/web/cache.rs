@@ -99,9 +99,9 @@ impl Cache {
         {
             return Arc::clone(shown);
         }
-        let began_at = Instant::now();
         let shown = Arc::new(memory.look(web).await);
-        memory.latest = Some((began_at, Arc::clone(&shown)));
+        // From its end on: those who wait here meanwhile share it, however long it took.
+        memory.latest = Some((Instant::now(), Arc::clone(&shown)));
         shown
     }
 }
@@ -184,8 +184,18 @@ impl Memory {
     ) -> Vec<(String, v1::GetActivityResponse)> {
         let mut told = vec![(web.info.grpc_address.clone(), web.teller.tell())];
         // One that was started anew is there twice until its old lease ends.
-        let others = seen.into_iter().flat_map(|seen| seen.snapshot.coordinators.values());
-        let mut others: BTreeMap<&str, _> = others.map(|info| (&*info.grpc_address, info)).collect();
+        let others: Vec<_> = seen.into_iter().flat_map(|seen| seen.snapshot.coordinators.values()).collect();
+        let namesakes = others
+            .iter()
+            .filter(|info| info.grpc_address == web.info.grpc_address && info.name != web.info.name);
+        unknown.extend(namesakes.map(|info| {
+            format!(
+                "{} registered our own address, {}: what it alone knows is missing",
+                info.name, info.grpc_address
+            )
+        }));
+        let mut others: BTreeMap<&str, _> =
+            others.into_iter().map(|info| (&*info.grpc_address, info)).collect();
         others.remove(&*web.info.grpc_address);
         self.peers.retain(|address, _| others.contains_key(&**address));
         let answers = others.iter().map(|(address, info)| {
@@ -203,6 +213,8 @@ impl Memory {
                 self.peers.insert(address.to_owned(), client);
                 told.push((address.to_owned(), answer));
             } else {
+                // Another connection next time: this one may be to a host that is gone.
+                self.peers.remove(address);
                 let name = &info.name;
                 unknown.push(format!("{name} at {address} does not answer: what it alone knows is missing"));
             }
@@ -210,19 +222,21 @@ impl Memory {
         told
     }
 
-    fn note_scheduled(&mut self, told: &[(String, v1::GetActivityResponse)]) -> f64 {
+    fn note_scheduled(&mut self, told: &[(String, v1::GetActivityResponse)]) -> Option<f64> {
         let now = Instant::now();
         self.scheduled.retain(|address, _| told.iter().any(|(known, _)| known == address));
-        let rates = told.iter().map(|(address, told)| {
+        let rates = told.iter().filter_map(|(address, told)| {
             let noted = self.scheduled.entry(address.clone()).or_default();
             // A coordinator that was started anew counts from zero.
             noted.retain(|(at, count)| now.duration_since(*at) <= WINDOW && *count <= told.scheduled);
             noted.push_back((now, told.scheduled));
-            let (since, before) = noted.front().copied().unwrap_or((now, told.scheduled));
-            let span_s = now.duration_since(since).as_secs_f64();
-            if span_s > 0.0 { (told.scheduled - before) as f64 / span_s } else { 0.0 }
+            let (since, before) = noted.front()?;
+            let span_s = now.duration_since(*since).as_secs_f64();
+            (span_s > 0.0).then(|| (told.scheduled - before) as f64 / span_s)
         });
-        rates.sum()
+        let rates: Vec<f64> = rates.collect();
+        // A first look tells none, and neither does one long after the last.
+        (!rates.is_empty()).then(|| rates.iter().sum())
     }
 
     /// Those that are gone are shown for a minute, unless they came back under another id. Several
@@ -232,7 +246,8 @@ impl Memory {
         for worker in &status.workers {
             self.workers.insert(worker.id.clone(), (now_ms, worker.clone()));
         }
-        self.workers.retain(|_, (seen_at_ms, _)| now_ms - *seen_at_ms < GONE_FOR_MS);
+        // Not what is of the future either, by a clock that was set back.
+        self.workers.retain(|_, (seen_at_ms, _)| (0..GONE_FOR_MS).contains(&(now_ms - *seen_at_ms)));
         let gone = self.workers.values().filter(|(seen_at_ms, worker)| {
             let heard_at_ms = seen_at_ms - worker.silent_for_ms.unwrap_or(0);
             let is_successor =
@@ -262,7 +277,7 @@ impl Memory {
         if self.history.back().is_some_and(|last| status.at_ms - last.at_ms > GAP_MS) {
             self.history.clear();
         }
-        self.history.retain(|sample| status.at_ms - sample.at_ms < reach_ms);
+        self.history.retain(|sample| (0..reach_ms).contains(&(status.at_ms - sample.at_ms)));
         self.history.push_back(Sample {
             at_ms: status.at_ms,
             scheduled_per_s: status.totals.scheduled_per_s,

@@ -55,7 +55,7 @@ pub(super) fn config(config: &Config) -> Value {
 
 /// `/api/jq`.
 pub(super) fn job_queue(cluster: &Cluster, status: &Status) -> Value {
-    let jobs: Vec<_> = status.jobs.iter().map(|job| queued(cluster, status, job)).collect();
+    let jobs: Vec<_> = status.jobs.iter().map(|job| queued(cluster, job)).collect();
     json!({ "job_queue": jobs })
 }
 
@@ -79,7 +79,7 @@ pub(super) fn worker_queue(cluster: &Cluster, status: &Status) -> Value {
             "last_heartbeat": worker.silent_for_ms.map(|ms| time(status.at_ms - ms)),
             "status": if job.is_some() { "WORKING" } else { "READY" },
             "job_id": job.map(|job| &job.name),
-            "job": job.map(|job| queued(cluster, status, job)),
+            "job": job.map(|job| queued(cluster, job)),
             "jobs": held.iter().map(|job| &job.name).collect::<Vec<_>>(),
         });
         (worker.id.clone(), told)
@@ -93,9 +93,9 @@ pub(super) fn job_log_csv(cluster: &Cluster, finished: &[Finished]) -> String {
     for job in finished.iter().rev() {
         let (lower, upper) = bounds(cluster, &job.job);
         let (begun, ended) = (time(job.begun_at_ms), time(job.finished_at_ms));
-        let Finished { job: name, worker, .. } = job;
+        let Finished { job: name, worker_id, .. } = job;
         let (id, name) = (id(job), field(name));
-        let worker = field(worker);
+        let worker = field(worker_id);
         text += &format!("{id}, {name}, {lower}, {upper}, {begun}, DONE, ['{worker}'], {ended}\n");
     }
     text
@@ -112,7 +112,8 @@ pub(super) fn job_log_json(cluster: &Cluster, finished: &[Finished]) -> Value {
             "upper": upper,
             "creation_time": time(job.begun_at_ms),
             "status": "DONE",
-            "workers": [job.worker],
+            "workers": [job.worker_id],
+            "worker_names": [job.worker],
             "finish_time": time(job.finished_at_ms),
             "moved": job.moved,
         })
@@ -120,7 +121,7 @@ pub(super) fn job_log_json(cluster: &Cluster, finished: &[Finished]) -> Value {
     json!({ "job_log": jobs.collect::<Vec<_>>() })
 }
 
-fn queued(cluster: &Cluster, status: &Status, job: &Job) -> Value {
+fn queued(cluster: &Cluster, job: &Job) -> Value {
     let (lower, upper) = bounds(cluster, &job.name);
     let workers: Vec<_> = [&job.worker_id].into_iter().filter(|id| !id.is_empty()).collect();
     json!({
@@ -128,7 +129,8 @@ fn queued(cluster: &Cluster, status: &Status, job: &Job) -> Value {
         "name": topic(cluster, &job.name),
         "lower": lower,
         "upper": upper,
-        "creation_time": time(job.opened_at_ms.unwrap_or(status.at_ms)),
+        // Lanes and intakes are always there.
+        "creation_time": job.opened_at_ms.map(time),
         "status": if workers.is_empty() { "READY" } else { "WORKING" },
         "workers": workers,
     })
@@ -230,7 +232,7 @@ mod tests {
             text,
             "job_id, name, lower, upper, creation_time, status, workers, finish_time\n\
              drain/ksched.wheel.2/17#1693593600000, drain/ksched.wheel.2/17, 320, 10240, \
-             2023-09-01 18:40:00, DONE, ['worker-1'], 2023-09-01 18:40:02\n"
+             2023-09-01 18:40:00, DONE, ['7'], 2023-09-01 18:40:02\n"
         );
         let json = job_log_json(&Cluster::default(), &[finished()]);
         assert_eq!(json["job_log"][0]["finish_time"], "2023-09-01 18:40:02");

@@ -50,6 +50,14 @@ struct Topic {
     partitions: Vec<TopicPartition>,
 }
 
+/// What was read of one record.
+struct Item<T> {
+    at_ms: i64,
+    partition: i32,
+    offset: i64,
+    item: T,
+}
+
 /// The end of a topic.
 struct Tail<T> {
     topic: Topic,
@@ -57,8 +65,8 @@ struct Tail<T> {
     kept: usize,
     /// Of each partition, the next offset to read; nothing before the first look.
     next: Vec<i64>,
-    /// With their timestamps, the oldest first.
-    items: Vec<(i64, T)>,
+    /// The oldest first.
+    items: Vec<Item<T>>,
     /// Whether `items` is what there is.
     is_read: bool,
 }
@@ -101,10 +109,12 @@ impl<L: Log> Onlooker<L> {
         let intake = self.intake.partitions(&self.log)?;
         let ends = self.log.offsets(intake, Offset::StableEnd)?;
         let committed = self.log.committed_before_pending(intake)?;
-        let behind =
-            ends.iter().zip(&committed).map(|(end, at)| end - at.as_ref().map_or(*end, |p| p.offset));
-        self.seen.intake_lag = Some(behind.map(|lag| lag.max(0)).sum());
-        Ok(())
+        let behind = ends.iter().zip(&committed).map(|(end, at)| Some((end - at.as_ref()?.offset).max(0)));
+        self.seen.intake_lag = behind.sum();
+        match self.seen.intake_lag {
+            Some(_) => Ok(()),
+            None => Err(Error::Refused("a partition has no committed position".to_owned())),
+        }
     }
 
     fn look_at_dead_letters(&mut self) -> Result<(), Error> {
@@ -146,7 +156,7 @@ impl<T: Clone> Tail<T> {
 
     /// `None` before anything was read.
     fn newest_first(&self) -> Option<Arc<[T]>> {
-        let items = self.items.iter().rev().map(|(_, item)| item.clone());
+        let items = self.items.iter().rev().map(|item| item.item.clone());
         self.is_read.then(|| items.collect())
     }
 
@@ -161,6 +171,9 @@ impl<T: Clone> Tail<T> {
             self.next.clear();
             self.items.clear();
         }
+        // What was deleted is none any more.
+        self.items
+            .retain(|item| starts.get(item.partition as usize).is_none_or(|start| item.offset >= *start));
         // About every second offset may be a marker's.
         let back = 2 * self.kept as i64;
         let next = self.next.iter().copied().chain(std::iter::repeat(0));
@@ -192,14 +205,15 @@ impl<T: Clone> Tail<T> {
                 self.next[*p] = reader.position(&self.topic.partitions[*p])?.max(self.next[*p]);
             }
         }
-        self.items.sort_by_key(|(at_ms, _)| *at_ms);
+        self.items.sort_by_key(|item| item.at_ms);
         self.items.drain(..self.items.len().saturating_sub(self.kept));
         Ok(())
     }
 
     fn take(&mut self, record: &Record) {
         if let Some(item) = (self.parse)(record) {
-            self.items.push((record.timestamp_ms, item));
+            let (at_ms, partition, offset) = (record.timestamp_ms, record.source.partition, record.offset);
+            self.items.push(Item { at_ms, partition, offset, item });
         }
     }
 }

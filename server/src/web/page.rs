@@ -186,7 +186,13 @@ fn tiles(status: &Status) -> Tiles {
     Tiles {
         tiles: vec![
             tile("Delivered", rate(totals.delivered_per_s), "/s", "last 10 s".to_owned(), ""),
-            tile("Scheduled", rate(totals.scheduled_per_s), "/s", "over gRPC, last 10 s".to_owned(), ""),
+            tile(
+                "Scheduled",
+                totals.scheduled_per_s.map_or_else(|| UNKNOWN.to_owned(), rate),
+                "/s",
+                "over gRPC, last 10 s".to_owned(),
+                "",
+            ),
             tile(
                 "Lateness p99",
                 lateness.map_or_else(|| UNKNOWN.to_owned(), |q| decimal(q.p99)),
@@ -226,7 +232,7 @@ fn lines(status: &Status) -> Lines {
     let peak = |value: &dyn Fn(&super::status::Sample) -> f64| {
         chart::axis_top(history.iter().map(value).fold(0.0, f64::max))
     };
-    let per_s = peak(&|sample| sample.delivered_per_s.max(sample.scheduled_per_s));
+    let per_s = peak(&|sample| sample.delivered_per_s.max(sample.scheduled_per_s.unwrap_or(0.0)));
     let ms = peak(&|sample| sample.lateness_ms.map_or(0.0, |q| q.p99));
     let latest = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
     let last = history.last();
@@ -248,8 +254,8 @@ fn lines(status: &Status) -> Lines {
                     Line {
                         class: "b",
                         name: "scheduled over gRPC",
-                        latest: latest(last.map(|s| rate(s.scheduled_per_s))),
-                        points: chart::line(history, SPAN_MS, per_s, |s| Some(s.scheduled_per_s)),
+                        latest: latest(last.and_then(|s| s.scheduled_per_s).map(rate)),
+                        points: chart::line(history, SPAN_MS, per_s, |s| s.scheduled_per_s),
                     },
                 ],
             },

@@ -48,8 +48,8 @@ pub(super) struct Status {
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Totals {
-    /// Acknowledged over gRPC, a second.
-    pub(super) scheduled_per_s: f64,
+    /// Acknowledged over gRPC, a second; not known before a second look.
+    pub(super) scheduled_per_s: Option<f64>,
     pub(super) delivered_per_s: f64,
     pub(super) lateness_ms: Option<Quantiles>,
     /// Records that wait, in the wheel and in the due lanes.
@@ -165,7 +165,7 @@ pub(super) struct DeadLetter {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Sample {
     pub(super) at_ms: i64,
-    pub(super) scheduled_per_s: f64,
+    pub(super) scheduled_per_s: Option<f64>,
     pub(super) delivered_per_s: f64,
     pub(super) lateness_ms: Option<Quantiles>,
 }
@@ -242,6 +242,7 @@ impl Status {
             })
             .collect();
         let active = lanes(sources.told);
+        let beat_ms = geometry.lease_ttl_ms / 4;
         self.lanes = (0..geometry.lanes)
             .map(|lane| {
                 let lag = leader.map(|_| {
@@ -250,7 +251,7 @@ impl Status {
                 });
                 let known = Lane { lane, lag, ..Lane::default() };
                 match active.get(&u32::from(lane)) {
-                    Some(activity) => known.with(activity, self.at_ms),
+                    Some(activity) => known.with(activity, self.at_ms, beat_ms),
                     None => known,
                 }
             })
@@ -308,6 +309,8 @@ impl Status {
             let silent_for_ms = heard.and_then(|heard| wire::ms(heard.silent_for.as_ref()));
             let state = match silent_for_ms {
                 Some(ms) if ms >= silent_after_ms => WorkerState::Silent,
+                // Forgotten, or heard by a coordinator that does not answer; unless it has just come.
+                None if sources.now_ms - info.registered_at_ms > silent_after_ms => WorkerState::Silent,
                 _ => WorkerState::Up,
             };
             let active = heard.map_or(&[][..], |heard| &heard.lanes[..]);
@@ -340,7 +343,7 @@ impl Status {
 }
 
 impl Lane {
-    fn with(self, activity: &v1::LaneActivity, now_ms: i64) -> Self {
+    fn with(self, activity: &v1::LaneActivity, now_ms: i64, beat_ms: i64) -> Self {
         let figures = activity.figures.as_ref();
         let next_due = figures.and_then(|figures| figures.next_due_time.as_ref());
         let next_due_ms = next_due.map(wire::at_ms);
@@ -348,7 +351,7 @@ impl Lane {
             held: figures.map(|figures| figures.held),
             next_due_ms,
             // What it told is up to a heartbeat old: less than that is no lateness.
-            overdue_ms: next_due_ms.map_or(0, |due| now_ms.saturating_sub(due)).max(0),
+            overdue_ms: next_due_ms.map_or(0, |due| now_ms.saturating_sub(due) - beat_ms).max(0),
             delivered_per_s: rate(activity),
             lateness_ms: quantiles(&activity.delivered_by_lateness),
             ..self

@@ -126,7 +126,7 @@ async fn every_answer_of_the_page_is_guarded() {
         );
         assert!(head.contains("content-security-policy: default-src 'none'; script-src 'self'; "), "{head}");
         for line in
-            ["x-content-type-options: nosniff", "x-frame-options: deny", "referrer-policy: no-referrer"]
+            ["x-content-type-options: nosniff", "x-frame-options: deny", "referrer-policy: same-origin"]
         {
             assert!(head.contains(line), "{line} is missing in\n{head}");
         }
@@ -305,6 +305,13 @@ async fn a_browser_shows_it_live_and_axe_finds_no_serious_fault() {
         browser.until(told, Duration::from_secs(10));
     }
     assert_accessible(&browser);
+    browser.run(
+        "document.querySelector('[name=topic]').value = 'orders'; document.querySelector('form').submit()",
+    );
+    browser.until(
+        "return /^Scheduled for/.test(document.querySelector('.notice')?.textContent)",
+        Duration::from_secs(10),
+    );
     puppet.kill().await;
     browser.until(
         "return /silent|gone/.test(document.getElementById('workers').innerText)",

@@ -153,3 +153,18 @@ fn the_task_is_told_by_the_subcommand() {
     assert_eq!(asked(&["--listen", "a:1", "config", "show"]), Task::Show);
     assert_eq!(asked(&["config", "check", "--listen", "a:1"]), Task::Check);
 }
+
+#[test]
+fn what_holds_a_secret_is_masked_and_nothing_else() {
+    for secret in [
+        "sasl.password",
+        "ssl.key.pem",
+        "ssl.keystore.password",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.assertion.private.key.passphrase",
+        "sasl.kerberos.kinit.cmd",
+    ] {
+        assert_eq!(masked(secret, "hush"), "***", "{secret}");
+    }
+    assert_eq!(masked("sasl.username", "me"), "me");
+}

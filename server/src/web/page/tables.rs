@@ -132,7 +132,7 @@ pub(super) fn job_log(status: &Status) -> Table {
         caption: "Job log",
         head: &["Finished", "Job", "Worker", "Moved", "Took"],
         rows: rows.collect(),
-        empty: if status.job_log.is_some() { "No job has been finished yet." } else { NOT_KNOWN },
+        empty: if status.job_log.is_some() { "The job log is empty." } else { NOT_KNOWN },
         more: String::new(),
     }
 }
@@ -193,11 +193,11 @@ fn rows<T>(
 }
 
 fn state_of(worker: &Worker) -> String {
-    let for_ms = worker.silent_for_ms.unwrap_or(0);
-    match worker.state {
-        WorkerState::Up => "up".to_owned(),
-        WorkerState::Silent => format!("silent for {}", span(for_ms)),
-        WorkerState::Gone => format!("gone for {}", span(for_ms)),
+    match (worker.state, worker.silent_for_ms) {
+        (WorkerState::Up, _) => "up".to_owned(),
+        (WorkerState::Silent, None) => "not heard".to_owned(),
+        (WorkerState::Silent, Some(ms)) => format!("silent for {}", span(ms)),
+        (WorkerState::Gone, ms) => format!("gone for {}", span(ms.unwrap_or(0))),
     }
 }
 
