@@ -147,7 +147,7 @@ impl<L: Log> JobMaker<L> {
             self.store.open_drains(leadership, &drains).await?;
             tracing::debug!(drains = drains.len(), "drains opened");
         }
-        self.observed.lead(findings.now_ms, open.len() + drains.len(), findings.observation);
+        self.observed.lead(open.len() + drains.len(), findings.observation);
         Ok(())
     }
 

@@ -38,9 +38,7 @@ pub struct Observation {
 pub struct State {
     /// Whether this coordinator makes jobs.
     pub leads: bool,
-    /// When it last did, in ms since the epoch.
-    pub last_tick_at_ms: Option<i64>,
-    /// The same, for telling how old the observation is.
+    /// How old the observation is.
     pub seen_at: Option<Instant>,
     pub open_drains: usize,
     /// Empty unless it leads.
@@ -57,13 +55,11 @@ impl Observed {
         self.0.lock().clone()
     }
 
-    pub(super) fn lead(&self, now_ms: i64, open_drains: usize, observation: Observation) {
-        let (last_tick_at_ms, seen_at) = (Some(now_ms), Some(Instant::now()));
-        *self.0.lock() = State { leads: true, last_tick_at_ms, seen_at, open_drains, observation };
+    pub(super) fn lead(&self, open_drains: usize, observation: Observation) {
+        *self.0.lock() = State { leads: true, seen_at: Some(Instant::now()), open_drains, observation };
     }
 
     pub(super) fn follow(&self) {
-        let mut state = self.0.lock();
-        *state = State { last_tick_at_ms: state.last_tick_at_ms, ..State::default() };
+        *self.0.lock() = State::default();
     }
 }

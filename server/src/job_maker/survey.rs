@@ -40,8 +40,6 @@ pub(super) struct Partitions {
 /// What one look found.
 #[derive(Debug)]
 pub(super) struct Findings {
-    /// As of when.
-    pub(super) now_ms: i64,
     pub(super) drains: Vec<Drain>,
     pub(super) observation: Observation,
 }
@@ -140,7 +138,7 @@ impl<L: Log> Survey<L> {
             hanging_transactions: self.alarms.hanging_count(),
             missing_positions: absent.len(),
         };
-        Ok(Findings { now_ms, drains, observation })
+        Ok(Findings { drains, observation })
     }
 
     /// Buckets that are behind, by index, with what is known of their first record.

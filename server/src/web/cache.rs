@@ -21,7 +21,7 @@ use super::{
     Web,
     glance::{Glance, Onlooker},
     page::{self, Rendered},
-    status::{Sample, Sources, Status, Worker, WorkerState},
+    status::{HISTORY_MS, Sample, Sources, Status, Worker, WorkerState},
 };
 use crate::{job_log::Finished, leasing::Seen, store::CoordinatorInfo};
 
@@ -39,8 +39,6 @@ const LONG_PAST: Duration = Duration::from_secs(15);
 const PEER_PATIENCE: Duration = Duration::from_millis(800);
 /// Rates of what is counted here are those of this span.
 const WINDOW: Duration = Duration::from_secs(10);
-/// What the charts reach back.
-const HISTORY: Duration = Duration::from_secs(300);
 const GONE_FOR_MS: i64 = 60_000;
 const GAP_MS: i64 = 15_000;
 
@@ -272,12 +270,11 @@ impl Memory {
     }
 
     fn note_sample(&mut self, status: &mut Status) {
-        let reach_ms = i64::try_from(HISTORY.as_millis()).unwrap_or(i64::MAX);
         // A line across the time in which nobody looked would be a guess.
         if self.history.back().is_some_and(|last| status.at_ms - last.at_ms > GAP_MS) {
             self.history.clear();
         }
-        self.history.retain(|sample| (0..reach_ms).contains(&(status.at_ms - sample.at_ms)));
+        self.history.retain(|sample| (0..HISTORY_MS).contains(&(status.at_ms - sample.at_ms)));
         self.history.push_back(Sample {
             at_ms: status.at_ms,
             scheduled_per_s: status.totals.scheduled_per_s,

@@ -8,13 +8,11 @@ use ksched_proto::v1;
 use super::{
     cache::Shown,
     chart::{self, Bar},
-    status::{Level, Quantiles, Status, WorkerState},
+    status::{HISTORY_MS, Level, Quantiles, Status, WorkerState},
     words::{UNKNOWN, clock, count, date, decimal, plural, rate, span},
 };
 use crate::leasing::wire;
 
-/// What the charts show.
-const SPAN_MS: i64 = 300_000;
 /// A lane is behind when its next message is late by more than a heartbeat may hide.
 const OVERDUE_MS: i64 = 3_000;
 
@@ -249,13 +247,13 @@ fn lines(status: &Status) -> Lines {
                         class: "a",
                         name: "delivered",
                         latest: latest(last.map(|s| rate(s.delivered_per_s))),
-                        points: chart::line(history, SPAN_MS, per_s, |s| Some(s.delivered_per_s)),
+                        points: chart::line(history, HISTORY_MS, per_s, |s| Some(s.delivered_per_s)),
                     },
                     Line {
                         class: "b",
                         name: "scheduled over gRPC",
                         latest: latest(last.and_then(|s| s.scheduled_per_s).map(rate)),
-                        points: chart::line(history, SPAN_MS, per_s, |s| s.scheduled_per_s),
+                        points: chart::line(history, HISTORY_MS, per_s, |s| s.scheduled_per_s),
                     },
                 ],
             },
@@ -267,13 +265,13 @@ fn lines(status: &Status) -> Lines {
                         class: "a",
                         name: "p99",
                         latest: late(|q| q.p99),
-                        points: chart::line(history, SPAN_MS, ms, |s| s.lateness_ms.map(|q| q.p99)),
+                        points: chart::line(history, HISTORY_MS, ms, |s| s.lateness_ms.map(|q| q.p99)),
                     },
                     Line {
                         class: "b",
                         name: "p50",
                         latest: late(|q| q.p50),
-                        points: chart::line(history, SPAN_MS, ms, |s| s.lateness_ms.map(|q| q.p50)),
+                        points: chart::line(history, HISTORY_MS, ms, |s| s.lateness_ms.map(|q| q.p50)),
                     },
                 ],
             },

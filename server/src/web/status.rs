@@ -14,6 +14,8 @@ use crate::{
     leasing::{Seen, wire},
 };
 
+/// What the charts reach back.
+pub(super) const HISTORY_MS: i64 = 300_000;
 /// Of a list that may be long.
 const LISTED: usize = 50;
 
