@@ -69,7 +69,6 @@ pub(crate) fn routes(
     job_leasing: impl JobLeasing,
     admin: impl Admin,
     health: &HealthReporter,
-    calls: Calls,
 ) -> Result<Routes, Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -79,19 +78,19 @@ pub(crate) fn routes(
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
-    let routes = Routes::new(SchedulerServer::new(scheduler).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    Ok(Routes::new(SchedulerServer::new(scheduler).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(JobLeasingServer::new(job_leasing))
         .add_service(AdminServer::new(admin))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
-    Ok(calls::counted(routes, calls))
+        .add_service(reflection().build_v1alpha()?))
 }
 
 /// Serves until the token is cancelled, then a few seconds more for calls in progress.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: Routes,
+    calls: Calls,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEP_ALIVE));
@@ -106,6 +105,7 @@ pub(crate) async fn serve(
         .max_connection_age(CONNECTION_AGE)
         .max_connection_age_grace(CONNECTION_AGE_GRACE)
         .timeout(CALL_TIMEOUT)
+        .layer(calls::counted(calls))
         .add_routes(routes)
         .serve_with_incoming_shutdown(paced(incoming), shutdown.clone().cancelled_owned());
     tokio::select! {

@@ -149,8 +149,8 @@ impl Coordinator {
         spawn(&mut tasks, "health", endless(report));
         let placer = Arc::new(placer);
         let scheduler = Scheduler::new(Arc::clone(&placer), shutdown.clone());
-        let routes = grpc::routes(scheduler, job_leasing, admin, &health, counters.calls.clone())?;
-        let serve = grpc::serve(listener, routes, shutdown.clone());
+        let routes = grpc::routes(scheduler, job_leasing, admin, &health)?;
+        let serve = grpc::serve(listener, routes, counters.calls.clone(), shutdown.clone());
         let closing = appender.clone();
         spawn(&mut tasks, "grpc", async move {
             let served = serve.await;

@@ -1,78 +1,124 @@
 //! Counts the calls of all services by method and code, and how long they took.
 
-use std::{collections::HashMap, sync::Arc};
-
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    http::HeaderMap,
-    middleware::{self, Next},
-    response::Response,
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
+
 use http_body_util::BodyExt;
 use ksched_telemetry::metrics::Calls;
+use pin_project_lite::pin_project;
 use prost::Message;
 use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tokio::time::Instant;
-use tonic::{Code, service::Routes};
+use tonic::{
+    Code,
+    body::Body,
+    codegen::http::{HeaderMap, Request, Response},
+};
+use tower::{Layer, Service, layer::layer_fn};
 
 /// What is called and does not exist: names that callers make up must not become labels.
 const OTHER: &str = "other";
 
+/// The service within, each call of which is counted.
 #[derive(Clone)]
+pub(super) struct Counted<S> {
+    within: S,
+    counting: Arc<Counting>,
+}
+
 struct Counting {
     calls: Calls,
-    methods: Arc<HashMap<String, Arc<String>>>,
+    methods: HashMap<String, Arc<String>>,
     other: Arc<String>,
+}
+
+pin_project! {
+    /// The future of a call's answer.
+    pub(super) struct Answering<F> {
+        #[pin]
+        answer: F,
+        call: Option<Call>,
+    }
 }
 
 /// A call, counted when it is over: with its code, or as cancelled if none was told, for then
 /// its caller has gone or its time was up.
 struct Call {
-    calls: Calls,
+    counting: Arc<Counting>,
     method: Arc<String>,
     code: Code,
     began_at: Instant,
 }
 
-/// The same services, each call of which is counted.
-pub(super) fn counted(routes: Routes, calls: Calls) -> Routes {
-    let counting = Counting { calls, methods: Arc::new(methods()), other: Arc::new(OTHER.to_owned()) };
-    Routes::from(routes.into_axum_router().layer(middleware::from_fn_with_state(counting, count)))
+/// Counts each call of the services within.
+pub(super) fn counted<S>(calls: Calls) -> impl Layer<S, Service = Counted<S>> + Clone {
+    let counting = Arc::new(Counting { calls, methods: methods(), other: Arc::new(OTHER.to_owned()) });
+    layer_fn(move |within| Counted { within, counting: Arc::clone(&counting) })
 }
 
-async fn count(State(counting): State<Counting>, request: Request, next: Next) -> Response {
-    let mut call = counting.begin(request.uri().path());
-    let response = next.run(request).await;
-    // An error that comes before any answer is told in the headers, all else behind the answers.
-    call.hear(response.headers());
-    response.map(|body| {
-        Body::new(body.inspect_frame(move |frame| {
-            if let Some(trailers) = frame.trailers_ref() {
-                call.hear(trailers);
-            }
-        }))
-    })
+impl<S: Service<Request<Body>, Response = Response<Body>>> Service<Request<Body>> for Counted<S> {
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.within.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let call = Call::begin(&self.counting, request.uri().path());
+        Answering { answer: self.within.call(request), call: Some(call) }
+    }
 }
 
-impl Counting {
-    fn begin(&self, path: &str) -> Call {
-        let method = Arc::clone(self.methods.get(path).unwrap_or(&self.other));
-        Call { calls: self.calls.clone(), method, code: Code::Cancelled, began_at: Instant::now() }
+impl<F: Future<Output = Result<Response<Body>, E>>, E> Future for Answering<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.answer.poll(context));
+        Poll::Ready(match (answer, this.call.take()) {
+            (Ok(response), Some(call)) => Ok(call.follow(response)),
+            (answer, _) => answer,
+        })
     }
 }
 
 impl Call {
-    fn hear(&mut self, headers: &HeaderMap) {
-        if let Some(code) = headers.get("grpc-status") {
-            self.code = Code::from_bytes(code.as_bytes());
+    fn begin(counting: &Arc<Counting>, path: &str) -> Self {
+        let method = Arc::clone(counting.methods.get(path).unwrap_or(&counting.other));
+        Self { counting: Arc::clone(counting), method, code: Code::Cancelled, began_at: Instant::now() }
+    }
+
+    /// Goes with the answer until its end, behind which its code is told, unless it is an error
+    /// that came before any answer: that is told in the headers.
+    fn follow(mut self, response: Response<Body>) -> Response<Body> {
+        if self.hear(response.headers()) {
+            return response;
         }
+        response.map(|body| {
+            Body::new(body.inspect_frame(move |frame| {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.hear(trailers);
+                }
+            }))
+        })
+    }
+
+    fn hear(&mut self, headers: &HeaderMap) -> bool {
+        let code = headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
+        self.code = code.unwrap_or(self.code);
+        code.is_some()
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.calls.ended(&self.method, name(self.code), self.began_at.elapsed());
+        self.counting.calls.ended(&self.method, name(self.code), self.began_at.elapsed());
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use ksched_core::cluster::Cluster;
 use ksched_kafka::{
     Librdkafka, Settings,
-    append::{Appender, Limits},
+    append::{Append, Appender, Appending, Appends, Limits, Room},
 };
 use ksched_proto::v1::scheduler_server::Scheduler as _;
 use ksched_telemetry::metrics::{CoordinatorMetrics, Metrics};
@@ -24,16 +24,13 @@ fn service(metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
     };
     let appender =
         Appender::new(&Librdkafka::new(settings).unwrap(), Limits::default(), "due".into()).unwrap();
-    let counters = CoordinatorMetrics::register(metrics);
-    let placer = Arc::new(Placer::new(
-        Cluster::default(),
-        Arc::new(appender),
-        Arc::new(Machine),
-        7,
-        counters,
-        mpsc::channel(1).0,
-    ));
+    let placer = Arc::new(placer(metrics, Arc::new(appender)));
     (Scheduler::new(Arc::clone(&placer), CancellationToken::new()), placer)
+}
+
+fn placer(metrics: &Metrics, appender: Arc<dyn Appends>) -> Placer {
+    let counters = CoordinatorMetrics::register(metrics);
+    Placer::new(Cluster::default(), appender, Arc::new(Machine), 7, counters, mpsc::channel(1).0)
 }
 
 fn fine() -> v1::ScheduleRequest {
@@ -83,4 +80,40 @@ async fn what_is_in_flight_takes_its_room_though_its_caller_has_gone() {
     // Until it is given up.
     let everything = tokio::time::timeout(Duration::from_secs(60), placer.reserve(usize::MAX)).await;
     assert!(everything.is_ok_and(|room| room.is_some()));
+}
+
+/// Never settles what it takes, and knows how many records came by each call.
+#[derive(Debug, Default)]
+struct Holding(parking_lot::Mutex<Vec<usize>>);
+
+impl Appends for Holding {
+    fn append_all(&self, records: Vec<Append>, _: Option<Room>) -> Appending {
+        self.0.lock().push(records.len());
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_request_of_a_stream_goes_at_once_and_those_behind_it_together() {
+    let held = Arc::new(Holding::default());
+    let placer = placer(&Metrics::new("c", "0"), Arc::clone(&held) as Arc<dyn Appends>);
+    let (requests, received) = mpsc::channel(10);
+    let received = tokio_stream::wrappers::ReceiverStream::new(received);
+    let _answers = stream::answers(Arc::new(placer), received, CancellationToken::new());
+    let send = async |sequence| {
+        let request = v1::ScheduleStreamRequest { sequence, request: Some(fine()), ..Default::default() };
+        requests.send(Ok(request)).await.unwrap();
+    };
+    let begun_at = tokio::time::Instant::now();
+    send(1).await;
+    while held.0.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(begun_at.elapsed(), Duration::ZERO);
+    for sequence in 2..5 {
+        send(sequence).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(*held.0.lock(), [1, 3]);
 }
