@@ -266,7 +266,13 @@ async fn run_noted<L: Log>(
     let (planned, due_from) = (plan.clone(), starts.clone());
     let last_due_ms = blocking(move || Ok(planned.last_due_ms(|number| due_from.of(number)))).await?;
     if options.reading == Reading::After {
-        wait_for_rest(&log, &options, last_due_ms).await?;
+        let rest = Rest { topic: &options.topic, grace: options.grace, last_due_ms, ends: &ends };
+        let mut look = || {
+            let progressed = live.progress(&ledger, start);
+            progress(&progressed);
+            progressed.acknowledged
+        };
+        rest.wait(&log, &mut look).await?;
         let since = Since::Offsets(ends.into());
         reader = Some(start_reader(log, &options.topic, since, Arc::clone(&live)).await?);
     }
@@ -335,17 +341,32 @@ async fn start_reader<L: Log>(
     .await
 }
 
-/// Until all is due and, for a second, nothing has come to the topic; at most the grace beyond.
-async fn wait_for_rest<L: Log>(log: &Arc<L>, options: &Options, last_due_ms: i64) -> Result<(), Error> {
-    let give_up_ms = last_due_ms.max(clock::now_ms()) + options.grace.as_millis() as i64;
-    let mut before = Vec::new();
-    loop {
-        tokio::time::sleep(QUIET).await;
-        let now = ends(Arc::clone(log), &options.topic).await?;
-        if now == before && clock::now_ms() > last_due_ms || clock::now_ms() > give_up_ms {
-            return Ok(());
+/// What is still to come to a topic that is read afterwards.
+struct Rest<'a> {
+    topic: &'a str,
+    grace: Duration,
+    last_due_ms: i64,
+    /// Of its partitions, before the run.
+    ends: &'a [i64],
+}
+
+impl Rest<'_> {
+    /// Until all is due, as many records have come as `look` says were acknowledged, and none for a second; at
+    /// most the grace beyond.
+    async fn wait<L: Log>(self, log: &Arc<L>, look: &mut (impl FnMut() -> u64 + Send)) -> Result<(), Error> {
+        let give_up_ms = self.last_due_ms.max(clock::now_ms()) + self.grace.as_millis() as i64;
+        let mut before = Vec::new();
+        loop {
+            tokio::time::sleep(QUIET).await;
+            let now = ends(Arc::clone(log), self.topic).await?;
+            let came: i64 = now.iter().zip(self.ends).map(|(now, before)| now - before).sum();
+            let has_all = u64::try_from(came).is_ok_and(|came| came >= look());
+            if has_all && now == before && clock::now_ms() > self.last_due_ms || clock::now_ms() > give_up_ms
+            {
+                return Ok(());
+            }
+            before = now;
         }
-        before = now;
     }
 }
 

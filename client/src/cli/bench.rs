@@ -97,7 +97,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         reading: match arguments.plan.scenario {
             _ if arguments.read_after => Reading::After,
             _ if arguments.no_read => Reading::None,
-            Some(Scenario::Sustained) => Reading::After,
+            Some(Scenario::Sustained | Scenario::Backlog) => Reading::After,
             Some(Scenario::FarAhead) => Reading::None,
             _ => Reading::Live,
         },
