@@ -4,7 +4,7 @@
 //! and more for each part: for messages of some hundred bytes more than the
 //! message itself, and that is what bounds how many a worker can hold.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf as _, Bytes};
 use bytestring::ByteString;
 
 use crate::message::{Content, Header};
@@ -17,7 +17,7 @@ const LENGTH: usize = size_of::<u32>();
 /// What [`pack`](Self::pack) made of a content: key, value, then name and value of each
 /// header, each behind its length.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Packed(Box<[u8]>);
+pub struct Packed(Bytes);
 
 impl std::fmt::Debug for Packed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -41,7 +41,7 @@ impl Packed {
             add(Some(name.as_bytes()));
             add(value.as_deref());
         }
-        Self(bytes.into_boxed_slice())
+        Self(bytes.into())
     }
 
     /// Bytes it takes in memory, besides itself and its allocation.
@@ -49,9 +49,9 @@ impl Packed {
         self.0.len()
     }
 
-    /// The content that was packed; its parts share one buffer.
+    /// The content that was packed; its parts share the buffer.
     pub fn unpack(&self) -> Content {
-        let mut rest = Bytes::copy_from_slice(&self.0);
+        let mut rest = self.0.clone();
         let mut take = || {
             let length = u32::from_le_bytes(*rest.first_chunk::<LENGTH>()?);
             rest.advance(LENGTH);

@@ -144,12 +144,11 @@ impl ConsumerReader {
     }
 
     fn read(&mut self, wait: Duration) -> Result<Option<Record>, Error> {
-        // Trap 2: rust-rdkafka truncates to whole ms and would spin over the rest.
-        let wait = Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX));
-        let deadline = Instant::now() + wait;
+        // Without a wait the clock is not asked: it would be for each record of a backlog.
+        let deadline = (!wait.is_zero()).then(|| Instant::now() + whole_ms(wait));
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Duration::from_millis(u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(0));
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = whole_ms(left.unwrap_or_default());
             let read = match self.client.get()?.poll(left) {
                 None => return Ok(None),
                 Some(Ok(message)) => {
@@ -166,7 +165,7 @@ impl ConsumerReader {
                         return Err(error);
                     }
                     // librdkafka goes on by itself: connections, leaders, time-outs.
-                    if Instant::now() >= deadline {
+                    if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
                         return Ok(None);
                     }
                     continue;
@@ -339,6 +338,11 @@ impl Reader for ConsumerReader {
         });
         Ok(())
     }
+}
+
+/// Rounded up. Trap 2: rust-rdkafka truncates to whole ms and would spin over the rest.
+fn whole_ms(wait: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
 }
 
 /// An error the reader cannot go on from.
