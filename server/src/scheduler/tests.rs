@@ -1,12 +1,13 @@
 use std::time::Duration;
 
-use ksched_core::cluster::Cluster;
+use ksched_core::{cluster::Cluster, delivered};
 use ksched_kafka::{
     Librdkafka, Settings,
-    append::{Appender, Limits},
+    append::{Append, Appended, Appender, Appending, Appends, Limits, Room},
 };
 use ksched_proto::v1::scheduler_server::Scheduler as _;
 use ksched_telemetry::metrics::{CoordinatorMetrics, Metrics};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -24,16 +25,32 @@ fn service(metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
     };
     let appender =
         Appender::new(&Librdkafka::new(settings).unwrap(), Limits::default(), "due".into()).unwrap();
+    service_on(Arc::new(appender), metrics)
+}
+
+fn service_on(appender: Arc<dyn Appends>, metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
     let counters = CoordinatorMetrics::register(metrics);
     let placer = Arc::new(Placer::new(
         Cluster::default(),
-        Arc::new(appender),
+        appender,
         Arc::new(Machine),
         7,
         counters,
         mpsc::channel(1).0,
     ));
     (Scheduler::new(Arc::clone(&placer), CancellationToken::new()), placer)
+}
+
+/// Takes everything.
+#[derive(Debug, Default)]
+struct Taken(Mutex<Vec<Append>>);
+
+impl Appends for Taken {
+    fn append_all(&self, records: Vec<Append>, _: Option<Room>) -> Appending {
+        let all = vec![Ok(Appended { offset: 0, append_time_ms: None }); records.len()];
+        self.0.lock().extend(records);
+        Box::pin(std::future::ready(all))
+    }
 }
 
 fn fine() -> v1::ScheduleRequest {
@@ -83,4 +100,24 @@ async fn what_is_in_flight_takes_its_room_though_its_caller_has_gone() {
     // Until it is given up.
     let everything = tokio::time::timeout(Duration::from_secs(60), placer.reserve(usize::MAX)).await;
     assert!(everything.is_ok_and(|room| room.is_some()));
+}
+
+#[tokio::test]
+async fn a_callers_span_goes_along_with_traces_off_unless_the_message_brings_one() {
+    let taken = Arc::new(Taken::default());
+    let (service, _) = service_on(taken.clone(), &Metrics::new("c", "0"));
+    let caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    let called = |request: v1::ScheduleRequest| {
+        let mut request = Request::new(request);
+        request.metadata_mut().insert(trace::HEADER, caller.parse().unwrap());
+        request
+    };
+    let own = v1::header::HeaderValue::ValueText(caller.replace("-00f0", "-10f0"));
+    let headers = vec![v1::Header { name: trace::HEADER.to_owned(), header_value: Some(own) }];
+    service.schedule(called(fine())).await.unwrap();
+    service.schedule(called(v1::ScheduleRequest { headers, ..fine() })).await.unwrap();
+    service.schedule(Request::new(fine())).await.unwrap();
+    let of = |record: &Append| delivered::read_envelope(&record.content).unwrap().trace;
+    let carried: Vec<_> = taken.0.lock().iter().map(of).collect();
+    assert_eq!(carried, [TraceContext::parse(caller.as_bytes()), None, None]);
 }
