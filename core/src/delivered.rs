@@ -11,6 +11,7 @@
 //! | `__sm_job_id` | name of the lane job that fired it, `lane/0` | stamps |
 //! | `__sm_worker_timestamp` | when it was fired, epoch ms | stamps |
 //! | `__sm_message_hopcount` | promotions through the wheel | stamps |
+//! | `traceparent` | the span of its scheduling, or its caller's, [W3C](trace) | `all`, `id`: if one of them is known, and the user's headers hold none |
 //!
 //! The stamps are the earlier system's. They are added when the cluster says so
 //! and to messages that came in with that system's headers.
@@ -24,9 +25,10 @@ use crate::{
     cluster::{Cluster, DeliveredHeaders},
     envelope::{self, DecodeError, Envelope},
     message::{Content, Header},
+    trace,
 };
 
-/// Of all values that a delivered message has added, about.
+/// Of all values that a delivered message has added, about; a `traceparent` is extra.
 const VALUES_BYTES: usize = 160;
 
 /// Why a record on one of our topics is none of ours.
@@ -79,13 +81,17 @@ pub fn deliver(
 ) -> Content {
     let mut delivered = user;
     let headers = &mut delivered.headers;
-    headers.reserve(8);
     let scheduled_at_ms = envelope.scheduled_at_us.div_euclid(1_000);
+    let added = envelope.trace.filter(|_| cluster.delivered_headers != DeliveredHeaders::None);
+    // The user's own stays what it is: by it a consumer joins the trace that the schedule span is in.
+    let traceparent = added.filter(|_| trace::header_of(headers).is_none());
+    headers.reserve(8 + usize::from(traceparent.is_some()));
     // All values in one buffer.
+    let values_bytes = VALUES_BYTES + traceparent.map_or(0, |_| trace::TEXT_BYTES);
     let mut values = BytesMut::new();
     let mut add = |name: &'static str, value: std::fmt::Arguments<'_>| {
         if values.capacity() == 0 {
-            values.reserve(VALUES_BYTES);
+            values.reserve(values_bytes);
         }
         // Into memory: it cannot fail.
         let _ = values.write_fmt(value);
@@ -100,6 +106,9 @@ pub fn deliver(
         }
         DeliveredHeaders::Id => add("ksched-id", format_args!("{}", envelope.id(lane))),
         DeliveredHeaders::None => {}
+    }
+    if let Some(context) = traceparent {
+        add(trace::HEADER, format_args!("{context}"));
     }
     if cluster.compat_stamps || envelope.stamps {
         add("__sm_mh_timestamp", format_args!("{scheduled_at_ms}"));

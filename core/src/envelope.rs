@@ -7,7 +7,7 @@
 //! version u8 = 1 | flags u8 | due_ms varint | scheduled_at_us varint | origin u32
 //! | hops varint | topic length varint, topic
 //! | [partition varint] | [not_before_ms varint] | [attempt id 16, number varint, first_at_ms varint]
-//! | [request id length varint, request id]
+//! | [request id length varint, request id] | [trace id 16, span id 8, trace flags u8]
 //! ```
 //!
 //! Varints are zigzag LEB128. Flags say which optional parts follow. An unknown
@@ -16,6 +16,7 @@
 use crate::{
     id::MessageId,
     message::{Identity, Target},
+    trace::TraceContext,
 };
 
 /// Name of the header.
@@ -27,7 +28,10 @@ const NOT_BEFORE: u8 = 2;
 const ATTEMPT: u8 = 4;
 const REQUEST: u8 = 8;
 const STAMPS: u8 = 16;
-const KNOWN: u8 = PARTITION | NOT_BEFORE | ATTEMPT | REQUEST | STAMPS;
+/// A ksched from before it refuses it (docs/OPERATIONS.md, Traces).
+const TRACE: u8 = 32;
+const TRACE_BYTES: usize = 16 + 8 + 1;
+const KNOWN: u8 = PARTITION | NOT_BEFORE | ATTEMPT | REQUEST | STAMPS | TRACE;
 
 /// What ksched knows of a message besides its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct Envelope {
     pub identity: Option<Identity>,
     /// Came in with the earlier system's headers, so it is delivered with its stamps.
     pub stamps: bool,
+    /// The span of its scheduling if that is recorded, else its caller's: 25 bytes more.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why bytes are not an envelope.
@@ -75,7 +81,7 @@ impl Envelope {
 
     /// The bytes of the header.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64);
+        let mut out = Vec::with_capacity(64 + self.trace.map_or(0, |_| TRACE_BYTES));
         let (identity_flag, attempt, request) = match &self.identity {
             None => (0, None, None),
             Some(Identity::Attempt { id, number, first_at_ms }) => {
@@ -88,7 +94,8 @@ impl Envelope {
             identity_flag
                 | if self.target.partition.is_some() { PARTITION } else { 0 }
                 | if self.not_before_ms.is_some() { NOT_BEFORE } else { 0 }
-                | if self.stamps { STAMPS } else { 0 },
+                | if self.stamps { STAMPS } else { 0 }
+                | if self.trace.is_some() { TRACE } else { 0 },
         );
         put_int(&mut out, self.due_ms);
         put_int(&mut out, self.scheduled_at_us);
@@ -108,6 +115,11 @@ impl Envelope {
         }
         if let Some(id) = request {
             put_text(&mut out, id);
+        }
+        if let Some(trace) = &self.trace {
+            out.extend_from_slice(&trace.trace_id);
+            out.extend_from_slice(&trace.span_id);
+            out.push(trace.flags);
         }
         out
     }
@@ -140,6 +152,11 @@ impl Envelope {
         } else {
             None
         };
+        let trace = if flags & TRACE == 0 {
+            None
+        } else {
+            Some(TraceContext { trace_id: rest.array()?, span_id: rest.array()?, flags: rest.byte()? })
+        };
         if !rest.0.is_empty() {
             return Err(DecodeError::Trailing);
         }
@@ -152,6 +169,7 @@ impl Envelope {
             not_before_ms,
             identity,
             stamps: flags & STAMPS != 0,
+            trace,
         })
     }
 }
@@ -233,12 +251,13 @@ mod tests {
         fn envelopes()(
             due_ms: i64, scheduled_at_us: i64, origin: u32, hops: u32,
             topic in "[a-z.]{1,30}", partition: Option<i32>, not_before_ms: Option<i64>,
-            identity in identities(), stamps: bool,
+            identity in identities(), stamps: bool, trace: Option<([u8; 16], [u8; 8], u8)>,
         ) -> Envelope {
+            let trace = trace.map(|(trace_id, span_id, flags)| TraceContext { trace_id, span_id, flags });
             Envelope {
                 due_ms, scheduled_at_us, origin, hops,
                 target: Target { topic: topic.into(), partition },
-                not_before_ms, identity, stamps,
+                not_before_ms, identity, stamps, trace,
             }
         }
     }
@@ -272,8 +291,35 @@ mod tests {
             not_before_ms: None,
             identity: Some(Identity::Attempt { id: [7; 16], number: 1, first_at_ms: 1_795_000_000_000 }),
             stamps: false,
+            trace: None,
         };
         // bench.md allows 64 bytes for our headers inside.
         assert!(NAME.len() + envelope.encode().len() <= 64, "{}", envelope.encode().len());
+    }
+
+    #[test]
+    fn a_trace_is_added_behind_and_without_one_nothing_changes() {
+        let target = Target { topic: "t".into(), partition: None };
+        let plain = Envelope {
+            due_ms: 1,
+            scheduled_at_us: 2,
+            origin: 7,
+            hops: 0,
+            target,
+            not_before_ms: None,
+            identity: None,
+            stamps: false,
+            trace: None,
+        };
+        // As it was written before there were traces.
+        let bytes = [1, 0, 2, 4, 0, 0, 0, 7, 0, 2, b't'];
+        assert_eq!(plain.encode(), bytes);
+        let context = TraceContext { trace_id: [0xaa; 16], span_id: [0xbb; 8], flags: 1 };
+        let traced = Envelope { trace: Some(context), ..plain };
+        let mut expected = bytes.to_vec();
+        expected[1] = TRACE;
+        expected.extend([[0xaa; 8], [0xaa; 8], [0xbb; 8]].concat());
+        expected.push(1);
+        assert_eq!(traced.encode(), expected);
     }
 }

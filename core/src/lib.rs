@@ -11,6 +11,7 @@
 //! | [`wheel`] | geometry of the timing wheel; where a message goes now |
 //! | [`lane`] | the due lane: what fires next, what is settled, what is committed, which copies are one |
 //! | [`jobs`] | which buckets need a drain, who should hold which job |
+//! | [`trace`] | W3C trace context: which span stands for a message's scheduling |
 //! | [`time`] | due times and delays as users write them |
 //! | [`validate`] | what is accepted from users: topics, headers, sizes, due times |
 //! | [`intake`] | the header dialects of the intake topic |
@@ -31,5 +32,6 @@ pub mod message;
 pub mod mutant;
 pub mod packed;
 pub mod time;
+pub mod trace;
 pub mod validate;
 pub mod wheel;

@@ -21,8 +21,8 @@ mod reason;
 pub use self::reason::{Reason, Violation};
 
 /// Room kept in a record for what ksched adds to the user's bytes: inside, the
-/// envelope (at most some 450 bytes: the longest topic name and request id);
-/// delivered, its headers and the earlier system's stamps (some 250); as a dead
+/// envelope (at most some 475 bytes: the longest topic name and request id);
+/// delivered, its headers and the earlier system's stamps (some 320); as a dead
 /// letter the envelope, the reason and the origin (under 1,500); and Kafka's own
 /// batch and record framing (under 100).
 pub const HEAD_ROOM: usize = 4_096;
@@ -172,6 +172,7 @@ impl Door<'_> {
             not_before_ms: None,
             identity,
             stamps: false,
+            trace: None,
         };
         Ok(Accepted { content: request.content, envelope, lane })
     }

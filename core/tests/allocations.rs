@@ -7,6 +7,7 @@ use ksched_core::{
     envelope::Envelope,
     message::{Content, Header, Target},
     packed::Packed,
+    trace::TraceContext,
 };
 
 #[global_allocator]
@@ -22,7 +23,7 @@ fn blocks<T, U>(all: Vec<T>, step: impl FnMut(T) -> U) -> (u64, Vec<U>) {
     ((dhat::HeapStats::get().total_blocks - before) / MESSAGES, made)
 }
 
-fn stored(n: u64) -> Content {
+fn stored(n: u64, trace: Option<TraceContext>) -> Content {
     let envelope = Envelope {
         due_ms: 1_795_000_000_123,
         scheduled_at_us: 1_794_000_000_000_999 + n.cast_signed(),
@@ -32,6 +33,7 @@ fn stored(n: u64) -> Content {
         not_before_ms: None,
         identity: None,
         stamps: false,
+        trace,
     };
     let headers = vec![Header::new("trace", "1"), Header::new("kind", "order")];
     store(&envelope, Content { key: Some("key".into()), value: Some(vec![b'x'; 200].into()), headers })
@@ -41,8 +43,14 @@ fn stored(n: u64) -> Content {
 #[test]
 fn of_a_message_through_a_lane() {
     let _profiler = dhat::Profiler::builder().testing().build();
+    through_a_lane(None);
+    // Recorded in a trace: no more.
+    through_a_lane(Some(TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 }));
+}
+
+fn through_a_lane(trace: Option<TraceContext>) {
     let cluster = Cluster::default();
-    let contents: Vec<_> = (0..MESSAGES).map(stored).collect();
+    let contents: Vec<_> = (0..MESSAGES).map(|n| stored(n, trace)).collect();
     // Read, as it arrives: the name of the target.
     let (read, contents) = blocks(contents, |content| {
         let envelope = read_envelope(&content);
@@ -53,11 +61,12 @@ fn of_a_message_through_a_lane() {
     let (held, packed) = blocks(contents, |(_, content)| Packed::pack(&content));
     // Fired: a handle that the parts share, the headers' vector; the envelope's topic.
     let (unpacked, parts) = blocks(packed, |packed| split(packed.unpack()));
-    // Our four headers: room for them, a buffer of all their values and its handle.
+    // Our headers: room for them, a buffer of all their values and its handle.
     let (headers, delivered) = blocks(parts, |parts| {
         parts.map(|(envelope, user)| deliver(&cluster, &envelope, 2, user, 1_795_000_000_130))
     });
-    assert!(delivered.iter().all(|delivered| delivered.as_ref().is_ok_and(|d| d.headers.len() == 6)));
+    let count = 6 + usize::from(trace.is_some());
+    assert!(delivered.iter().all(|delivered| delivered.as_ref().is_ok_and(|d| d.headers.len() == count)));
     println!("allocations a message: read {read}, held {held}, unpacked {unpacked}, headers {headers}");
     assert!(read <= 1, "{read} to read");
     assert!(held <= 1, "{held} to hold");

@@ -9,7 +9,7 @@ use ksched_server::{
 use ksched_telemetry::{
     logging,
     settings::{self, Given, Task},
-    stop,
+    stop, traces,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -51,11 +51,15 @@ async fn run(config: Config, notes: &[String]) -> ExitCode {
     if let Err(error) = stop::on_signal(shutdown.clone()) {
         return complain(FAILED, error);
     }
+    let traces = match traces::init("ksched-server", name, version) {
+        Ok(traces) => traces,
+        Err(error) => return complain(WRONG_CONFIGURATION, error),
+    };
     let started = match connect_store(&config).await {
         Ok(store) => Coordinator::start(config, store, shutdown.clone()).await,
         Err(error) => Err(error),
     };
-    match started {
+    let code = match started {
         Ok(coordinator) => match coordinator.run().await {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => complain(FAILED, failure),
@@ -63,7 +67,9 @@ async fn run(config: Config, notes: &[String]) -> ExitCode {
         Err(_) if shutdown.is_cancelled() => ExitCode::SUCCESS,
         Err(error) if error.is_configuration() => complain(WRONG_CONFIGURATION, error),
         Err(error) => complain(FAILED, error),
-    }
+    };
+    traces.stop().await;
+    code
 }
 
 fn complain(code: u8, why: impl std::fmt::Display) -> ExitCode {

@@ -12,12 +12,17 @@ mod stream;
 use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
-use ksched_core::validate::Violation;
+use ksched_core::{
+    trace::{self, TraceContext},
+    validate::Violation,
+};
 use ksched_proto::v1::{self, schedule_result, scheduler_server};
+use ksched_telemetry::traces::{self, Span};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
+pub(crate) use placer::Call;
 pub use placer::Placer;
 
 use crate::status;
@@ -92,20 +97,22 @@ impl scheduler_server::Scheduler for Scheduler {
         &self,
         request: Request<v1::ScheduleRequest>,
     ) -> Result<Response<v1::ScheduleResponse>, Status> {
-        Ok(self.placer.schedule_one(request.into_inner()).await.map(Response::new)?)
+        let caller = caller(&request);
+        let mut span = traces::call("ksched.v1.Scheduler/Schedule", caller);
+        let call = Call::new(&mut span, caller, 1);
+        let result = self.placer.schedule_one(request.into_inner(), call).await;
+        answer(span, result)
     }
 
     async fn batch_schedule(
         &self,
         request: Request<v1::BatchScheduleRequest>,
     ) -> Result<Response<v1::BatchScheduleResponse>, Status> {
-        let requests = request.into_inner().requests;
-        if requests.len() > MAX_BATCH {
-            return Err(Error::TooManyItems { items: requests.len() }.into());
-        }
-        let room = self.placer.try_reserve(requests.iter().map(request::weight).sum())?;
-        let outcomes = self.placer.schedule(requests, Some(room)).await;
-        Ok(Response::new(v1::BatchScheduleResponse { results: all_told(outcomes) }))
+        let caller = caller(&request);
+        let mut span = traces::call("ksched.v1.Scheduler/BatchSchedule", caller);
+        let call = Call::new(&mut span, caller, request.get_ref().requests.len());
+        let result = self.schedule_batch(request.into_inner().requests, call).await;
+        answer(span, result)
     }
 
     type ScheduleStreamStream =
@@ -115,9 +122,46 @@ impl scheduler_server::Scheduler for Scheduler {
         &self,
         request: Request<Streaming<v1::ScheduleStreamRequest>>,
     ) -> Result<Response<Self::ScheduleStreamStream>, Status> {
-        let answers = stream::answers(Arc::clone(&self.placer), request.into_inner(), self.shutdown.clone());
+        let caller = caller(&request);
+        let (placer, shutdown) = (Arc::clone(&self.placer), self.shutdown.clone());
+        let answers = stream::answers(placer, request.into_inner(), caller, shutdown);
         Ok(Response::new(Box::pin(answers)))
     }
+}
+
+impl Scheduler {
+    async fn schedule_batch(
+        &self,
+        requests: Vec<v1::ScheduleRequest>,
+        call: Call,
+    ) -> Result<v1::BatchScheduleResponse, Error> {
+        if requests.len() > MAX_BATCH {
+            return Err(Error::TooManyItems { items: requests.len() });
+        }
+        let room = self.placer.try_reserve(requests.iter().map(request::weight).sum())?;
+        let outcomes = self.placer.schedule(requests, Some(room), call).await;
+        Ok(v1::BatchScheduleResponse { results: all_told(outcomes) })
+    }
+}
+
+/// The caller's span, by W3C's header in the call's metadata.
+fn caller<T>(request: &Request<T>) -> Option<TraceContext> {
+    TraceContext::parse(request.metadata().get(trace::HEADER)?.as_bytes())
+}
+
+/// Ends a call's span with what it is answered.
+fn answer<T>(mut span: Span, result: Result<T, Error>) -> Result<Response<T>, Status> {
+    let result = result.map(Response::new).map_err(Status::from);
+    match &result {
+        Ok(_) => span.answered(Code::Ok as i32, ""),
+        Err(status) => {
+            span.answered(status.code() as i32, status.message());
+            if let Some(trace_id) = span.trace_id() {
+                tracing::debug!(%trace_id, code = ?status.code(), "call refused: {}", status.message());
+            }
+        }
+    }
+    result
 }
 
 /// The outcomes of a batch. Once errors have taken their room, the rest are brief: an

@@ -55,7 +55,7 @@ use crate::{
     activity::Teller,
     config::Config,
     leasing::Views,
-    scheduler::{self, Placer},
+    scheduler::{self, Call, Placer},
     store::CoordinatorInfo,
 };
 
@@ -294,7 +294,7 @@ async fn schedule(
         })),
         ..v1::ScheduleRequest::default()
     };
-    let (status, notice) = match placer.schedule_one(request).await {
+    let (status, notice) = match placer.schedule_one(request, Call::default()).await {
         Ok(told) => (StatusCode::OK, Notice::scheduled(&told)),
         Err(why) => (refusal(&why), Notice::refused(why.to_string())),
     };

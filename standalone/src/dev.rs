@@ -11,7 +11,7 @@ use ksched_server::{
     coordinator::{Coordinator, StartError},
     store::memory::MemoryStore,
 };
-use ksched_telemetry::{logging, metrics::Metrics, stop};
+use ksched_telemetry::{logging, metrics::Metrics, stop, traces};
 use ksched_worker::Config as WorkerConfig;
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -80,6 +80,10 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
     if let Err(error) = logging::init(logging::Format::Text, &arguments.log_filter) {
         return complain(2, error);
     }
+    let traces = match traces::init("ksched-dev", "dev", env!("CARGO_PKG_VERSION")) {
+        Ok(traces) => traces,
+        Err(error) => return complain(2, error),
+    };
     let mut running = match start(&arguments).await {
         Ok(running) => running,
         Err(why) => return complain(1, why),
@@ -101,6 +105,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         running.until_stopped().await.unwrap_or(ExitCode::SUCCESS)
     };
     running.stop().await;
+    traces.stop().await;
     code
 }
 

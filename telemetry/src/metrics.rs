@@ -10,7 +10,7 @@ mod text;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, LazyLock, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -160,6 +160,32 @@ struct Call {
     code: &'static str,
 }
 
+/// What becomes of a span of traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Exported,
+    Failed,
+    Dropped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFate {
+    fate: &'static str,
+}
+
+/// Of the whole process, which has one exporter (`traces`) however many registries.
+static SPANS: LazyLock<Family<OfFate, Counter>> = LazyLock::new(Family::default);
+
+/// Counts spans. None, too: a counter that is there can be watched.
+pub(crate) fn count_spans(fate: Fate, spans: u64) {
+    let fate = match fate {
+        Fate::Exported => "exported",
+        Fate::Failed => "failed",
+        Fate::Dropped => "dropped",
+    };
+    SPANS.get_or_create(&OfFate { fate }).inc_by(spans);
+}
+
 /// 1 ms to 1 h: a healthy lane sits in the first few, an outage in the last. Workers tell
 /// coordinators how many messages fell into each (`LaneFigures`), so these never change.
 pub const LATENESS_BUCKETS_S: [f64; 17] = [
@@ -181,6 +207,11 @@ impl Metrics {
         registry.register("build", "Which process this is", info);
         let refused = Family::default();
         registry.register("refused", "Messages refused, by reason", Family::clone(&refused));
+        registry.register(
+            "spans",
+            "Spans of traces: exported, failed (the collector was away or refused them) or dropped (no room left)",
+            (*SPANS).clone(),
+        );
         let mut process = Registry::default();
         process.register_collector(Box::new(Process));
         Self { registry: Arc::new(RwLock::new(registry)), process: Arc::new(process), refused }

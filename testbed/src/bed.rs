@@ -20,6 +20,7 @@ use ksched_local::{
     process::State,
 };
 use ksched_proto::v1::{JobState, scheduler_client::SchedulerClient};
+use ksched_telemetry::traces::receiver::Receiver;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
@@ -53,6 +54,8 @@ pub struct Bed {
     /// Connected once, for questions.
     client: Client,
     pub(crate) links: Option<Links>,
+    /// Takes the processes' spans, where they have any.
+    pub spans: Option<Receiver>,
 }
 
 impl Bed {
@@ -78,6 +81,22 @@ impl Bed {
         )
     }
 
+    /// With the [`short_wheel`] and traces: the coordinator tells by gRPC of what callers record,
+    /// workers by HTTP of their leases, too.
+    pub fn traced() -> Self {
+        let spans = block_on(Receiver::start()).expect("ports for spans");
+        let told = |protocol: Vec<_>, roots: &str| {
+            let sampler = ("OTEL_TRACES_SAMPLER".to_owned(), format!("parentbased_always_{roots}"));
+            protocol.into_iter().chain([sampler]).collect::<Vec<_>>()
+        };
+        let coordinators = COORDINATORS.map(|name| (name.to_owned(), told(spans.by_grpc(), "off")));
+        let workers = WORKERS.map(|name| (name.to_owned(), told(spans.by_http(), "on")));
+        let env = coordinators.into_iter().chain(workers).collect();
+        let options =
+            Options { coordinators: 1, workers: 2, geometry: short_wheel(), env, ..Options::default() };
+        Self { spans: Some(spans), ..Self::start("traced", options) }
+    }
+
     /// Delivers at least once.
     pub fn loose() -> Self {
         let delivery = Some("at-least-once".to_owned());
@@ -94,7 +113,7 @@ impl Bed {
         let _runtime = runtime().enter();
         let log = ksched_client::kafka::connect(&cluster.kafka().address(), Default::default()).unwrap();
         let client = Client::connect(&cluster.coordinators(), Settings::default()).unwrap();
-        Self { cluster, log: Arc::new(log), client, links: None }
+        Self { cluster, log: Arc::new(log), client, links: None, spans: None }
     }
 
     /// A client of its own, so that one scenario's trouble is not another's.

@@ -8,6 +8,7 @@ use ksched_core::{
     message::{Content, Header},
 };
 use ksched_kafka::{Record, TopicPartition};
+use ksched_telemetry::traces::Span;
 
 use crate::{
     mover::{Onward, Unfit},
@@ -80,5 +81,6 @@ fn with_reason(content: Content, source: &TopicPartition, offset: i64, reason: &
 }
 
 fn onward<L>(node: &Node<L>, content: Content) -> Onward {
-    Onward { topic: node.cluster.dead_letter_topic.as_str().into(), partition: None, content }
+    let topic = node.cluster.dead_letter_topic.as_str().into();
+    Onward { topic, partition: None, content, trace: None, span: Span::default() }
 }

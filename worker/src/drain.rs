@@ -9,7 +9,7 @@ use ksched_core::{
 };
 use ksched_kafka::{Log, Record, TopicPartition};
 use ksched_proto::v1;
-use ksched_telemetry::metrics::Kind;
+use ksched_telemetry::{metrics::Kind, traces::Span};
 use tokio::time::Instant;
 use tracing::error;
 
@@ -73,13 +73,9 @@ fn promote<L: Log>(
     if let Some(first) = content.headers.first_mut() {
         *first = Header::new(envelope::NAME, envelope.encode());
     }
-    places.onward(
-        node,
-        node.cluster.geometry.route(envelope.due_ms, now, lane),
-        lane,
-        Inlet::Promoted,
-        content,
-    )
+    let place = node.cluster.geometry.route(envelope.due_ms, now, lane);
+    let onward = places.onward(node, place, lane, Inlet::Promoted, content);
+    Onward { trace: envelope.trace, ..onward }
 }
 
 /// The names of the topics that messages move to inside ksched, made once a job.
@@ -114,7 +110,7 @@ impl Places {
         match bucket {
             Some((bucket, topic)) => {
                 let partition = Some(node.cluster.geometry.bucket_partition(bucket));
-                Onward { topic: topic.clone(), partition, content }
+                Onward { topic: topic.clone(), partition, content, trace: None, span: Span::default() }
             }
             // `route` names no level without a topic; the due lane would send it back to the wheel.
             None => self.to_lane(node, lane, inlet, content),
@@ -124,6 +120,6 @@ impl Places {
     /// A stored record on its way into a due lane.
     pub(crate) fn to_lane<L>(&self, node: &Node<L>, lane: u16, inlet: Inlet, content: Content) -> Onward {
         let partition = Some(node.cluster.geometry.due_partition(lane, inlet));
-        Onward { topic: self.due.clone(), partition, content }
+        Onward { topic: self.due.clone(), partition, content, trace: None, span: Span::default() }
     }
 }

@@ -1,9 +1,18 @@
 //! Intake jobs: take over records of one partition of the intake topic.
 
-use ksched_core::{delivered, intake::Intake, validate::Stamp, wheel::Inlet};
+use ksched_core::{
+    delivered,
+    intake::Intake,
+    trace,
+    validate::{Accepted, Stamp},
+    wheel::Inlet,
+};
 use ksched_kafka::{Log, Record, TopicPartition};
 use ksched_proto::v1;
-use ksched_telemetry::metrics::Kind;
+use ksched_telemetry::{
+    metrics::Kind,
+    traces::{self, Span},
+};
 use tracing::debug;
 
 use crate::{
@@ -49,10 +58,13 @@ fn take_over<L: Log>(
     let intake =
         Intake { cluster: &node.cluster, limits: &node.intake.limits, compat_zone: Some(&node.intake.zone) };
     match intake.decode(&record.content, record.timestamp_ms, now_ms, stamp) {
-        Ok(accepted) => {
+        Ok(mut accepted) => {
+            let span = schedule(&accepted);
+            accepted.envelope.trace = span.context();
             let place = node.cluster.geometry.route(accepted.envelope.due_ms, now_ms, accepted.lane);
             let content = delivered::store(&accepted.envelope, accepted.content);
-            places.onward(node, place, accepted.lane, Inlet::Intake, content)
+            let onward = places.onward(node, place, accepted.lane, Inlet::Intake, content);
+            Onward { trace: accepted.envelope.trace, span, ..onward }
         }
         Err(rejected) => {
             debug!(source = ?record.source, offset = record.offset, reason = %rejected, "intake record refused");
@@ -61,4 +73,16 @@ fn take_over<L: Log>(
             dead_letter::of_record(node, record, &reason)
         }
     }
+}
+
+/// The span of a message's scheduling: its producer's decides whether it is recorded, if the
+/// record tells one.
+fn schedule(accepted: &Accepted) -> Span {
+    if !traces::is_on() {
+        return Span::default();
+    }
+    let envelope = &accepted.envelope;
+    let mut span = traces::schedule(&envelope.target.topic, trace::of(&accepted.content.headers), None);
+    span.about(&envelope.id(accepted.lane), envelope.due_ms);
+    span
 }

@@ -9,14 +9,17 @@ use std::{
     time::Duration,
 };
 
-use ksched_core::host::Host;
+use ksched_core::{host::Host, trace::TraceContext};
 use tokio::{sync::mpsc, time::Instant};
+use tracing::info_span;
 
 /// What a job thread may read and ask while it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Control {
     pub(crate) name: Arc<str>,
     pub(crate) fence: i64,
+    /// The span of holding the job, if that is recorded.
+    pub(crate) held: Option<TraceContext>,
     stop: Arc<AtomicBool>,
     lease: Arc<Lease>,
     confirms: mpsc::Sender<Confirm>,
@@ -87,11 +90,12 @@ impl Control {
     pub(crate) fn new(
         name: Arc<str>,
         fence: i64,
+        held: Option<TraceContext>,
         lease: Arc<Lease>,
         confirms: mpsc::Sender<Confirm>,
         host: Arc<dyn Host>,
     ) -> Self {
-        Self { name, fence, stop: Arc::default(), lease, confirms, host }
+        Self { name, fence, held, stop: Arc::default(), lease, confirms, host }
     }
 
     /// Asks the job to stop after its current transaction.
@@ -154,8 +158,11 @@ pub(crate) fn spawn(
     let host = control.host.clone();
     let name = control.name.clone();
     let work = move || {
+        // All that the thread logs is then found by its trace.
+        let recorded = control.held.map(|held| info_span!("job", trace_id = held.trace_id_hex()).entered());
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&control)));
         let outcome = result.unwrap_or_else(|_| Outcome::Failed("job thread panicked".to_owned()));
+        drop(recorded);
         // The session is gone only when the process is ending.
         hand_over(&*control.host, &ends, Ended { name: control.name.clone(), fence: control.fence, outcome });
     };

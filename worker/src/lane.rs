@@ -22,6 +22,7 @@ use ksched_core::{
     wheel::Inlet,
 };
 use ksched_kafka::{Error, Log, Offset, Reader, Record, TopicPartition};
+use ksched_telemetry::traces;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -142,6 +143,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
         }
         let from: Vec<_> = inlets.iter().cloned().zip(positions.iter().map(|p| p.offset)).collect();
         reader.assign(&from)?;
+        drop(traces::take_over(control.held, &control.name, began_at.elapsed()));
         info!(job = %control.name, took = ?began_at.elapsed(), "lane taken over");
         Ok(Some(Self {
             node,

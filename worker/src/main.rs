@@ -6,7 +6,7 @@ use ksched_telemetry::{
     logging,
     metrics::Metrics,
     settings::{self, Given, Task},
-    stop,
+    stop, traces,
 };
 use ksched_worker::{Config, settings::SETTINGS};
 use tokio_util::sync::CancellationToken;
@@ -53,12 +53,20 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> ExitCode {
+    let traces = match traces::init(NAME, &config.name, VERSION) {
+        Ok(traces) => traces,
+        Err(reason) => {
+            error!(%reason, "cannot go on");
+            return ExitCode::from(2);
+        }
+    };
     let metrics = Metrics::new(&config.name, VERSION);
     let shutdown = CancellationToken::new();
     let result = match stop::on_signal(shutdown.clone()) {
         Ok(()) => ksched_worker::run(config, &metrics, shutdown).await,
         Err(reason) => Err(reason.into()),
     };
+    traces.stop().await;
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {

@@ -7,12 +7,16 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use ksched_core::{
     message::Content,
     mutant::{self, Mutant},
+    trace::TraceContext,
 };
 use ksched_kafka::{
     Error, Log, Offset, Outgoing, Position, Reader, Record, Refusal, RefusalReason, TopicPartition,
     TransactionError, TransactionalProducer,
 };
-use ksched_telemetry::metrics::Kind;
+use ksched_telemetry::{
+    metrics::Kind,
+    traces::{self, Links, Span},
+};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -50,6 +54,10 @@ pub(crate) struct Onward {
     /// `None`: any.
     pub(crate) partition: Option<i32>,
     pub(crate) content: Content,
+    /// Where it was scheduled.
+    pub(crate) trace: Option<TraceContext>,
+    /// Of its scheduling, if this is that: recorded once the transaction is committed.
+    pub(crate) span: Span,
 }
 
 /// Why a record cannot move on as it should.
@@ -109,7 +117,8 @@ pub(crate) fn run<L: Log>(
     plan: &Plan,
     mut decide: impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Outcome {
-    let mut progress = Progress { moved: 0, unfit: HashMap::new(), batch_records: BATCH_RECORDS };
+    let mut progress =
+        Progress { moved: 0, unfit: HashMap::new(), batch_records: BATCH_RECORDS, links: Links::default() };
     let ended = until_clean(node, control, || attempt(node, control, plan, &mut progress, &mut decide));
     match ended {
         Ok(()) if control.stopped() => Outcome::Stopped,
@@ -126,6 +135,8 @@ struct Progress {
     /// The most that one transaction moves: less and less while records are refused and
     /// it is not told which, more again afterwards.
     batch_records: usize,
+    /// Where the messages of the last transaction were scheduled.
+    links: Links,
 }
 
 /// One life of a producer: take-over, then transactions until something is unclean.
@@ -136,7 +147,7 @@ fn attempt<L: Log>(
     progress: &mut Progress,
     decide: &mut impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Result<(), Ended> {
-    let source = &plan.source;
+    let (source, began_at) = (&plan.source, Instant::now());
     // The order that makes it safe (design §4.1): init, committed position, seek, read.
     let id = node.cluster.transactional_id(&source.topic, source.partition, 'a');
     let mut producer = node.log.transactional(&id)?;
@@ -156,6 +167,7 @@ fn attempt<L: Log>(
         Until::Stopped => (node.log.staying_reader(FETCH_BYTES)?, POLL_WAIT_ENDLESS),
     };
     reader.assign(&[(source.clone(), start)])?;
+    drop(traces::take_over(control.held, &control.name, began_at.elapsed()));
     let (mut committed, mut progressed_at, mut paced_until) = (start, Instant::now(), Instant::now());
     while !control.stopped() && committed < end {
         let batch = read_batch(&mut reader, progress, paced_until, poll_wait)?;
@@ -170,9 +182,12 @@ fn attempt<L: Log>(
         let Some(now) = node.await_clock(control) else { return Ok(()) };
         let began_at = Instant::now();
         paced_until = began_at + PACE;
-        let moved = transact(&mut producer, plan, batch, position, now, &progress.unfit, decide)
-            .map_err(|broken| unclean(control, broken, progress))?;
-        node.metrics.committed(plan.kind, began_at.elapsed(), moved as usize);
+        let messages = batch.len();
+        let moved = transact(&mut producer, plan, batch, position, now, progress, decide);
+        let took = began_at.elapsed();
+        record(control, plan, messages, took, &progress.links, &moved);
+        let moved = moved.map_err(|broken| unclean(control, broken, progress))?;
+        node.metrics.committed(plan.kind, took, moved as usize);
         progress.moved += moved;
         progress.unfit.retain(|offset, _| *offset >= position);
         progress.batch_records = (progress.batch_records * 2).min(BATCH_RECORDS);
@@ -240,9 +255,12 @@ fn transact(
     batch: Vec<Record>,
     position: i64,
     now: i64,
-    unfit: &HashMap<i64, Unfit>,
+    progress: &mut Progress,
     decide: &mut impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Result<u64, Broken> {
+    let Progress { unfit, links, .. } = progress;
+    links.clear();
+    let mut begun = Vec::new();
     let offsets: Vec<i64> = batch.iter().map(|r| r.offset).collect();
     let run = || {
         let mut moved = 0;
@@ -251,16 +269,40 @@ fn transact(
             let offset = record.offset;
             let Some(onward) = decide(record, now, unfit.get(&offset)) else { continue };
             let partition = onward.partition;
+            links.add(onward.trace);
             let record =
                 Outgoing { topic: &onward.topic, partition, timestamp_ms: None, content: &onward.content };
-            producer.send(tag, record)?;
+            let sent = producer.send(tag, record);
+            if onward.span.is_recorded() {
+                begun.push(onward.span);
+            }
+            sent?;
             moved += 1;
         }
         let position = Position { offset: position, metadata: String::new() };
         producer.commit(&[(plan.source.clone(), position)])?;
         Ok(moved)
     };
-    run().map_err(|error| Broken { error, offsets })
+    run().map_err(|error| {
+        begun.into_iter().for_each(Span::forget);
+        Broken { error, offsets }
+    })
+}
+
+/// The span of a transaction that took so long, if one of its messages is recorded.
+fn record(
+    control: &Control,
+    plan: &Plan,
+    messages: usize,
+    took: Duration,
+    links: &Links,
+    moved: &Result<u64, Broken>,
+) {
+    let mut span = traces::batch(plan.kind, &control.name, messages, took, links);
+    span.reads(&plan.source.topic, plan.source.partition);
+    if let Err(broken) = moved {
+        span.fail("unclean", &broken.error);
+    }
 }
 
 /// Notes which records were refused, so that the next attempt sends them elsewhere.

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::future::{BoxFuture, OptionFuture};
 use ksched_core::{clock::Standing, host::Host};
 use ksched_proto::v1;
+use ksched_telemetry::traces::{self, Span};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -66,6 +67,8 @@ struct Held {
     job: v1::Job,
     control: Control,
     begun_at: Instant,
+    /// From getting the job to giving it back.
+    span: Span,
 }
 
 /// One registration: from RegisterWorker until the lease is gone or the worker stops.
@@ -313,37 +316,47 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
         if self.clock.now_ms().is_none() {
             return self.release(v1::HeldJob { name: job.name, fence: job.fence });
         }
-        info!(job = %name, fence = job.fence, "job begins");
+        let span = traces::lease(&name, job.fence);
+        info!(job = %name, fence = job.fence, trace_id = span.trace_id().map(tracing::field::display), "job begins");
         let (lasting, confirms) = (self.lasting.clone(), self.confirms.0.clone());
-        let control = Control::new(name.clone(), job.fence, lasting, confirms, self.host.clone());
+        let (held, host) = (span.context(), self.host.clone());
+        let control = Control::new(name.clone(), job.fence, held, lasting, confirms, host);
         let (runner, task) = (self.runner.clone(), job.clone());
         if let Err(reason) = spawn(control.clone(), self.ends.0.clone(), move |c| runner.run(&task, c)) {
             error!(job = %name, %reason, "no thread for the job: giving it back");
             self.release(v1::HeldJob { name: job.name, fence: job.fence });
             return;
         }
-        self.held.insert(name, Held { job, control, begun_at: Instant::now() });
+        self.held.insert(name, Held { job, control, begun_at: Instant::now(), span });
         self.observe();
     }
 
     fn ended(&mut self, ended: Ended) {
-        let held = self.held.remove(&ended.name);
+        let (begun_at, mut span) = match self.held.remove(&ended.name) {
+            Some(held) => (Some(held.begun_at), held.span),
+            None => (None, Span::default()),
+        };
         self.observe();
         let job = v1::HeldJob { name: ended.name.to_string(), fence: ended.fence };
         match ended.outcome {
             Outcome::Done { moved } => {
+                span.ended("done");
                 info!(job = %ended.name, moved, "job is done");
-                self.complete(job, moved, held.map(|held| held.begun_at.elapsed()));
+                self.complete(job, moved, begun_at.map(|begun_at| begun_at.elapsed()));
             }
             Outcome::Stopped => {
+                span.ended("stopped");
                 info!(job = %ended.name, "job stopped");
                 self.release(job);
             }
             Outcome::Fenced => {
+                span.ended("fenced");
                 warn!(job = %ended.name, "fenced: a newer holder has the job");
                 self.release(job);
             }
             Outcome::Failed(reason) => {
+                span.ended("failed");
+                span.fail("failed", &reason);
                 error!(job = %ended.name, %reason, "job gave up; it is handed out again");
                 self.release(job);
             }

@@ -7,12 +7,16 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
-use ksched_core::message::{Content, Header};
+use ksched_core::{
+    message::{Content, Header},
+    trace,
+};
 
 use super::plan::{Plan, Random, Shape};
 
-/// Headers with these beginnings are ksched's, not the user's.
-const RESERVED: [&str; 2] = ["ksched-", "__sm_"];
+/// Headers with these beginnings are ksched's: a run's messages bring no `traceparent`, so one
+/// that is there was added.
+const RESERVED: [&str; 3] = ["ksched-", "__sm_", trace::HEADER];
 
 /// Bytes before the padding: run 28, number 16, checksum 16 and three spaces.
 pub const SMALLEST: usize = RunId::LEN + 1 + 16 + 1 + 16 + 1;
@@ -221,6 +225,7 @@ mod tests {
         let sent = content(&plan, RUN, 5);
         let mut with_ours = sent.clone();
         with_ours.headers.push(Header::new("ksched-id", "x"));
+        with_ours.headers.push(Header::new("traceparent", "of its scheduling"));
         assert_eq!(read(&with_ours), read(&sent));
         let mut swapped = sent.clone();
         swapped.headers.swap(0, 1);

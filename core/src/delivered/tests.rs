@@ -14,6 +14,7 @@ fn envelope() -> Envelope {
         not_before_ms: None,
         identity: None,
         stamps: false,
+        trace: None,
     }
 }
 
@@ -126,4 +127,22 @@ proptest! {
         prop_assert_eq!((&delivered.key, &delivered.value), (&user.key, &user.value));
         prop_assert_eq!(&delivered.headers[..user.headers.len()], &user.headers[..]);
     }
+}
+
+#[test]
+fn the_span_of_scheduling_goes_along_unless_the_user_sent_one() {
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = Envelope { trace: trace::TraceContext::parse(traceparent.as_bytes()), ..envelope() };
+    let last = |cluster: &Cluster, user: Content| {
+        let delivered = deliver(cluster, &traced, 2, user, 5);
+        texts(&delivered).last().map(|(name, value)| (name.to_string(), value.to_string()))
+    };
+    let all = cluster(DeliveredHeaders::All);
+    assert_eq!(last(&all, Content::default()), Some(("traceparent".to_owned(), traceparent.to_owned())));
+    assert_eq!(last(&cluster(DeliveredHeaders::Id), Content::default()).unwrap().1, traceparent);
+    let own = Content { headers: vec![Header::new("traceparent", "theirs")], ..Content::default() };
+    assert_eq!(last(&all, own).unwrap().0, "ksched-hops", "the user's own is neither changed nor repeated");
+    assert_eq!(last(&cluster(DeliveredHeaders::None), Content::default()), None);
+    let size = |envelope| deliver(&all, envelope, 2, Content::default(), 5).size();
+    assert_eq!(size(&traced), size(&envelope()) + 66);
 }

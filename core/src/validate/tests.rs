@@ -50,6 +50,7 @@ fn an_accepted_message_is_what_was_asked_for() {
             not_before_ms: None,
             identity: None,
             stamps: false,
+            trace: None,
         }
     );
 }

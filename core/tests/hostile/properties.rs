@@ -218,7 +218,7 @@ proptest! {
         let topic = "orders".into();
         let envelope = Envelope {
             due_ms, scheduled_at_us: 1, origin: 7, hops: 2, target: ksched_core::message::Target { topic, partition: Some(3) },
-            not_before_ms: Some(5), identity: None, stamps: true,
+            not_before_ms: Some(5), identity: None, stamps: true, trace: None,
         };
         let mut bytes = envelope.encode();
         let at = damage.index(bytes.len());

@@ -176,6 +176,7 @@ fn content(due_ms: i64) -> Content {
         not_before_ms: None,
         identity: None,
         stamps: false,
+        trace: None,
     };
     Content { headers: vec![Header::new(envelope::NAME, envelope.encode())], ..Content::default() }
 }

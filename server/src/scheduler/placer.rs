@@ -8,6 +8,7 @@ use ksched_core::{
     host::Host,
     id::MessageId,
     jobs::JobName,
+    trace::{self, TraceContext},
     validate::{Accepted, Door, Limits},
     wheel::{Bucket, Inlet, Place},
 };
@@ -16,7 +17,10 @@ use ksched_kafka::{
     append::{self, Append, Appends, Room},
 };
 use ksched_proto::v1;
-use ksched_telemetry::metrics::CoordinatorMetrics;
+use ksched_telemetry::{
+    metrics::CoordinatorMetrics,
+    traces::{self, Span},
+};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
@@ -50,6 +54,25 @@ pub struct Placer {
 struct Receipt {
     id: MessageId,
     bucket: Option<Bucket>,
+    /// Of its scheduling, if it has one of its own.
+    span: Span,
+}
+
+/// What messages came by; by default nobody's call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Call {
+    /// Its span, if that is recorded.
+    context: Option<TraceContext>,
+    /// The span that its caller told, recorded or not.
+    caller: Option<TraceContext>,
+    messages: usize,
+}
+
+impl Call {
+    pub(super) fn new(span: &mut Span, caller: Option<TraceContext>, messages: usize) -> Self {
+        span.about_many(messages);
+        Self { context: span.context(), caller, messages }
+    }
 }
 
 impl Placer {
@@ -99,44 +122,52 @@ impl Placer {
     pub(crate) async fn schedule_one(
         &self,
         request: v1::ScheduleRequest,
+        call: Call,
     ) -> Result<v1::ScheduleResponse, Error> {
         let room = self.try_reserve(request::weight(&request))?;
-        let mut results = self.schedule(vec![request], Some(room)).await;
+        let mut results = self.schedule(vec![request], Some(room), call).await;
         results.pop().unwrap_or_else(|| Err(Error::OutcomeUnknown("no answer".to_owned())))
     }
 
-    /// Schedules messages; an outcome for each, in order, none of which spoils another. They take their
-    /// room until Kafka has settled them, however soon the caller goes away.
+    /// Schedules messages that came by a call; an outcome for each, in order, none of which spoils
+    /// another. They take their room until Kafka has settled them, however soon the caller goes away.
     pub(super) async fn schedule(
         &self,
         requests: Vec<v1::ScheduleRequest>,
         room: Option<Room>,
+        call: Call,
     ) -> Vec<Result<v1::ScheduleResponse, Error>> {
         let mut records = Vec::with_capacity(requests.len());
         let receipts: Vec<Result<Receipt, Error>> = requests
             .into_iter()
             .map(|request| {
-                let (receipt, record) = self.prepare(request)?;
+                let (receipt, record) = self.prepare(request, call)?;
                 records.push(record);
                 Ok(receipt)
             })
             .collect();
-        let mut outcomes = self.appender.append_all(records, room).await.into_iter();
+        let append = traces::append(call.context, records.len());
+        let outcomes = self.appender.append_all(records, room).await;
+        end_append(append, &outcomes);
+        let mut outcomes = outcomes.into_iter();
         let results: Vec<_> = receipts
             .into_iter()
             .map(|receipt| {
-                let receipt = receipt?;
-                match outcomes.next() {
-                    Some(outcome) => outcome.map(|_| receipt).map_err(Error::from),
-                    None => Err(Error::OutcomeUnknown("no answer".to_owned())),
-                }
+                let mut receipt = receipt?;
+                let error = match outcomes.next() {
+                    Some(Ok(_)) => return Ok(receipt),
+                    Some(Err(error)) => Error::from(error),
+                    None => Error::OutcomeUnknown("no answer".to_owned()),
+                };
+                receipt.span.fail(error.label(), &error);
+                Err(error)
             })
             .collect();
         self.look_back(&results);
         results.into_iter().map(|result| result.map(response)).collect()
     }
 
-    fn prepare(&self, request: v1::ScheduleRequest) -> Result<(Receipt, Append), Error> {
+    fn prepare(&self, request: v1::ScheduleRequest, call: Call) -> Result<(Receipt, Append), Error> {
         let now_us = self.host.wall_us();
         let now_ms = ms_rounded_up(now_us);
         let (request, mut faults) = request::convert(request, now_ms)?;
@@ -149,7 +180,11 @@ impl Placer {
                 return Err(Error::Invalid(faults));
             }
         };
-        let Accepted { content, envelope, lane } = accepted;
+        let Accepted { content, mut envelope, lane } = accepted;
+        let (id, brought) = (envelope.id(lane), trace::of(&content.headers));
+        let span = begin_schedule(&envelope.target.topic, id, brought, call);
+        // What a message brings is delivered as it is; else its caller's goes along, traces or not.
+        envelope.trace = span.context().or(call.context.or(call.caller).filter(|_| brought.is_none()));
         let content = delivered::store(&envelope, content);
         let geometry = &self.cluster.geometry;
         let (topic, partition, bucket) = match geometry.route(envelope.due_ms, now_ms, lane) {
@@ -159,7 +194,7 @@ impl Placer {
             }
         };
         let record = Append { topic: Arc::clone(topic), partition, content, timestamp_ms: None };
-        Ok((Receipt { id: envelope.id(lane), bucket }, record))
+        Ok((Receipt { id, bucket, span }, record))
     }
 
     fn wheel_topic(&self, bucket: Bucket) -> &Arc<str> {
@@ -209,6 +244,28 @@ impl From<append::Error> for Error {
             }
             append::Error::NotAppended(reason) => Self::NotScheduled(reason.to_string()),
         }
+    }
+}
+
+/// The span of one message's scheduling: within the one it brings, or within its call's if it
+/// came alone. Of others that came together their call's stands for all.
+fn begin_schedule(topic: &str, id: MessageId, brought: Option<TraceContext>, call: Call) -> Span {
+    let mut span = match (brought, call.context) {
+        (Some(_), context) => traces::schedule(topic, brought, context),
+        (None, Some(_)) if call.messages == 1 => traces::schedule(topic, call.context, None),
+        (None, _) => return Span::default(),
+    };
+    span.about(&id, id.due_ms);
+    span
+}
+
+/// Ends with the first error, if there is one.
+fn end_append(mut append: Span, outcomes: &[Result<append::Appended, append::Error>]) {
+    if append.is_recorded()
+        && let Some(error) = outcomes.iter().find_map(|outcome| outcome.as_ref().err())
+    {
+        let error = Error::from(error.clone());
+        append.fail(error.label(), &error);
     }
 }
 

@@ -15,16 +15,18 @@ use futures::{
     FutureExt, Stream, StreamExt,
     stream::{self, Fuse},
 };
+use ksched_core::trace::TraceContext;
 use ksched_proto::v1::{self, StreamAnswers, schedule_result};
+use ksched_telemetry::traces;
 use tokio::{
     sync::mpsc::{self, OwnedPermit},
     task::JoinSet,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use super::{Error, Placer, request, result};
+use super::{Call, Error, Placer, request, result};
 
 /// Requests in one chunk, at most. With [`CHUNKS`] this is the window of 10,000.
 const CHUNK: usize = 625;
@@ -39,10 +41,12 @@ const FILL: Duration = Duration::from_millis(4);
 type Answer = Result<v1::ScheduleStreamResponse, Status>;
 
 /// The answers to a stream of requests. Ends after the requests' end, at the first
-/// error of the stream itself, or at the shutdown; what was taken is answered first.
+/// error of the stream itself, or at the shutdown; what was taken is answered first. Each
+/// chunk counts as a call of `caller`'s: a stream may last longer than any trace.
 pub(super) fn answers<S>(
     placer: Arc<Placer>,
     requests: S,
+    caller: Option<TraceContext>,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Answer> + Send
 where
@@ -51,7 +55,7 @@ where
     let (sender, receiver) = mpsc::channel(CHUNKS);
     // Dropped with the answers, by which the task ends too.
     let mut task = JoinSet::new();
-    task.spawn(drive(placer, requests, shutdown, sender));
+    task.spawn(drive(placer, requests, caller, shutdown, sender));
     stream::unfold((receiver, task), async |(mut receiver, mut task)| match receiver.recv().await {
         Some(answer) => Some((answer, (receiver, task))),
         None => {
@@ -62,8 +66,13 @@ where
 }
 
 /// Takes requests and sends their answers, until either side is through.
-async fn drive<S>(placer: Arc<Placer>, requests: S, shutdown: CancellationToken, to: mpsc::Sender<Answer>)
-where
+async fn drive<S>(
+    placer: Arc<Placer>,
+    requests: S,
+    caller: Option<TraceContext>,
+    shutdown: CancellationToken,
+    to: mpsc::Sender<Answer>,
+) where
     S: Stream<Item = Result<v1::ScheduleStreamRequest, Status>> + Send + Unpin,
 {
     let inbound = Inbound { requests: requests.fuse(), last: 0, answers: None, end: None };
@@ -78,7 +87,7 @@ where
     });
     let answered = chunks.map(|(place, chunk): (OwnedPermit<Answer>, _)| async {
         let answer = match chunk {
-            Chunk::Requests(requests) => Ok(requests.schedule(&placer).await),
+            Chunk::Requests(requests) => Ok(requests.schedule(&placer, caller).await),
             Chunk::End(status) => Err(status),
         };
         (place, answer)
@@ -184,11 +193,14 @@ impl Requests {
     }
 
     /// Schedules the chunk and says how it went.
-    async fn schedule(mut self, placer: &Placer) -> v1::ScheduleStreamResponse {
+    async fn schedule(mut self, placer: &Placer, caller: Option<TraceContext>) -> v1::ScheduleStreamResponse {
         let all_up_to = self.sequences.last().copied().unwrap_or_default();
         // A stream waits for room where a call would be refused.
         let room = placer.reserve(self.weight).await;
-        let outcomes = placer.schedule(mem::take(&mut self.requests), room).await;
+        let mut span = traces::call("ksched.v1.Scheduler/ScheduleStream", caller);
+        let call = Call::new(&mut span, caller, self.requests.len());
+        let outcomes = placer.schedule(mem::take(&mut self.requests), room, call).await;
+        span.answered(Code::Ok as i32, "");
         let results = self.sequences.into_iter().zip(outcomes.into_iter().map(result));
         let results = results
             .filter(|(_, result)| {

@@ -1,12 +1,13 @@
 use std::time::Duration;
 
-use ksched_core::cluster::Cluster;
+use ksched_core::{cluster::Cluster, delivered};
 use ksched_kafka::{
     Librdkafka, Settings,
-    append::{Append, Appender, Appending, Appends, Limits, Room},
+    append::{Append, Appended, Appender, Appending, Appends, Limits, Room},
 };
 use ksched_proto::v1::scheduler_server::Scheduler as _;
 use ksched_telemetry::metrics::{CoordinatorMetrics, Metrics};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -24,13 +25,32 @@ fn service(metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
     };
     let appender =
         Appender::new(&Librdkafka::new(settings).unwrap(), Limits::default(), "due".into()).unwrap();
-    let placer = Arc::new(placer(metrics, Arc::new(appender)));
+    service_on(Arc::new(appender), metrics)
+}
+
+fn service_on(appender: Arc<dyn Appends>, metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
+    let counters = CoordinatorMetrics::register(metrics);
+    let placer = Arc::new(Placer::new(
+        Cluster::default(),
+        appender,
+        Arc::new(Machine),
+        7,
+        counters,
+        mpsc::channel(1).0,
+    ));
     (Scheduler::new(Arc::clone(&placer), CancellationToken::new()), placer)
 }
 
-fn placer(metrics: &Metrics, appender: Arc<dyn Appends>) -> Placer {
-    let counters = CoordinatorMetrics::register(metrics);
-    Placer::new(Cluster::default(), appender, Arc::new(Machine), 7, counters, mpsc::channel(1).0)
+/// Takes everything.
+#[derive(Debug, Default)]
+struct Taken(Mutex<Vec<Append>>);
+
+impl Appends for Taken {
+    fn append_all(&self, records: Vec<Append>, _: Option<Room>) -> Appending {
+        let all = vec![Ok(Appended { offset: 0, append_time_ms: None }); records.len()];
+        self.0.lock().extend(records);
+        Box::pin(std::future::ready(all))
+    }
 }
 
 fn fine() -> v1::ScheduleRequest {
@@ -84,7 +104,7 @@ async fn what_is_in_flight_takes_its_room_though_its_caller_has_gone() {
 
 /// Never settles what it takes, and knows how many records came by each call.
 #[derive(Debug, Default)]
-struct Holding(parking_lot::Mutex<Vec<usize>>);
+struct Holding(Mutex<Vec<usize>>);
 
 impl Appends for Holding {
     fn append_all(&self, records: Vec<Append>, _: Option<Room>) -> Appending {
@@ -96,10 +116,10 @@ impl Appends for Holding {
 #[tokio::test(start_paused = true)]
 async fn a_lone_request_of_a_stream_goes_at_once_and_those_behind_it_together() {
     let held = Arc::new(Holding::default());
-    let placer = placer(&Metrics::new("c", "0"), Arc::clone(&held) as Arc<dyn Appends>);
+    let (_, placer) = service_on(held.clone(), &Metrics::new("c", "0"));
     let (requests, received) = mpsc::channel(10);
     let received = tokio_stream::wrappers::ReceiverStream::new(received);
-    let _answers = stream::answers(Arc::new(placer), received, CancellationToken::new());
+    let _answers = stream::answers(placer, received, None, CancellationToken::new());
     let send = async |sequence| {
         let request = v1::ScheduleStreamRequest { sequence, request: Some(fine()), ..Default::default() };
         requests.send(Ok(request)).await.unwrap();
@@ -116,4 +136,24 @@ async fn a_lone_request_of_a_stream_goes_at_once_and_those_behind_it_together() 
     }
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(*held.0.lock(), [1, 3]);
+}
+
+#[tokio::test]
+async fn a_callers_span_goes_along_with_traces_off_unless_the_message_brings_one() {
+    let taken = Arc::new(Taken::default());
+    let (service, _) = service_on(taken.clone(), &Metrics::new("c", "0"));
+    let caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    let called = |request: v1::ScheduleRequest| {
+        let mut request = Request::new(request);
+        request.metadata_mut().insert(trace::HEADER, caller.parse().unwrap());
+        request
+    };
+    let own = v1::header::HeaderValue::ValueText(caller.replace("-00f0", "-10f0"));
+    let headers = vec![v1::Header { name: trace::HEADER.to_owned(), header_value: Some(own) }];
+    service.schedule(called(fine())).await.unwrap();
+    service.schedule(called(v1::ScheduleRequest { headers, ..fine() })).await.unwrap();
+    service.schedule(Request::new(fine())).await.unwrap();
+    let of = |record: &Append| delivered::read_envelope(&record.content).unwrap().trace;
+    let carried: Vec<_> = taken.0.lock().iter().map(of).collect();
+    assert_eq!(carried, [TraceContext::parse(caller.as_bytes()), None, None]);
 }

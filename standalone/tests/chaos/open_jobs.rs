@@ -111,6 +111,7 @@ fn fill(bed: &Bed, topic: &str, due_ms: i64) {
                 not_before_ms: None,
                 identity: None,
                 stamps: false,
+                trace: None,
             };
             let value = Some(Bytes::from(format!("{bucket}/{n}")));
             let content = delivered::store(&envelope, Content { value, ..Content::default() });

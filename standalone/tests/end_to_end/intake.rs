@@ -147,7 +147,7 @@ pub(crate) fn compressions_and_transactions(bed: &Bed) {
 }
 
 /// One message a line.
-fn kcat(bed: &Bed, args: &[&str], lines: &str) {
+pub(crate) fn kcat(bed: &Bed, args: &[&str], lines: &str) {
     let mut child = Command::new("kcat")
         .args(["-P", "-b", &bed.cluster.kafka().address(), "-t", INTAKE])
         .args(args)

@@ -3,7 +3,8 @@
 //!
 //! There are two clusters, side by side: the *usual* one with the default wheel, whose processes are killed and
 //! paused, and the *small* one, whose wheel turns within minutes; after that the *loose* one, which delivers at
-//! least once. The scenarios of a stage run at the same time, the stages of a cluster one after the other.
+//! least once, and the *traced* one, whose processes send their spans. The scenarios of a stage run at the same
+//! time, the stages of a cluster one after the other.
 //! `cargo test --test end_to_end -- WORD…` runs the scenarios whose names contain one of the words, `--list`
 //! names them.
 //!
@@ -22,6 +23,7 @@ mod memory;
 mod open_transactions;
 mod restarts;
 mod targets;
+mod traces;
 mod wheel;
 
 use std::{
@@ -89,12 +91,21 @@ fn loose() -> Stages {
     vec![stage![at_least_once::target_grown], stage![at_least_once::worker_killed]]
 }
 
+/// On a cluster with traces.
+fn traced() -> Stages {
+    vec![stage![traces::of_a_call, traces::of_records_that_bring_one]]
+}
+
 fn main() -> ExitCode {
     let (flags, words): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|arg| arg.starts_with('-'));
     // Those of a row run one after the other, beside the other row's: two cores are few.
     let rows: [Vec<Row>; 2] = [
         vec![("usual", usual(), Bed::usual)],
-        vec![("small", small(), Bed::small), ("loose", loose(), Bed::loose)],
+        vec![
+            ("small", small(), Bed::small),
+            ("loose", loose(), Bed::loose),
+            ("traced", traced(), Bed::traced),
+        ],
     ];
     let wanted = |stages: Stages| -> Stages {
         let is_wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));

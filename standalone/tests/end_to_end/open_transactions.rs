@@ -52,6 +52,7 @@ fn leave_open(bed: &Bed) -> impl Sized {
         not_before_ms: None,
         identity: None,
         stamps: false,
+        trace: None,
     };
     let user = Content { value: Some(Bytes::from_static(b"never committed")), ..Content::default() };
     let stored = delivered::store(&envelope, user);

@@ -171,6 +171,7 @@ mod tests {
             not_before_ms: None,
             identity: None,
             stamps: false,
+            trace: None,
         };
         let content = delivered::store(&envelope, Content::default());
         let arrival = held::message(Inlet::Intake, 0, 0, content, envelope, topic.into());

@@ -16,9 +16,12 @@ use ksched_kafka::{
     Log, Outgoing, Position, Producer, Record, RefusalReason, TopicPartition, TransactionError, Turns,
     turns::Turn,
 };
-use ksched_telemetry::metrics::Kind;
+use ksched_telemetry::{
+    metrics::Kind,
+    traces::{self, Links, Span},
+};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, field::display};
 
 use super::{
     caution::{Caution, Rejected, fired, is_about},
@@ -52,6 +55,8 @@ pub(super) struct Firing<'a, L: Log> {
     way: Way<L>,
     /// What of the last batch was refused, and so went elsewhere without a transaction: tags.
     elsewhere: HashSet<usize>,
+    /// Where the messages of the last batch were scheduled.
+    links: Links,
 }
 
 enum Way<L: Log> {
@@ -92,6 +97,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             places: Places::new(node),
             way,
             elsewhere: HashSet::new(),
+            links: Links::default(),
         })
     }
 
@@ -125,12 +131,19 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     pub(super) fn fire(&mut self, batch: Batch<Held>, now: i64, caution: &mut Caution) -> Result<(), Ended> {
         let is_there = |rejected: &mut Rejected| batch.entries.iter().any(|entry| is_about(rejected, entry));
         let (rejected, began_at) = (caution.rejected.take_if(is_there), Instant::now());
-        match self.try_fire(&batch, rejected.as_ref(), caution.count == 1, now) {
+        let tried = self.try_fire(&batch, rejected.as_ref(), caution.count == 1, now);
+        let (job, messages, took) = (&*self.control.name, batch.entries.len(), began_at.elapsed());
+        let mut span = traces::batch(Kind::Lane, job, messages, took, &self.links);
+        let trace_id = span.trace_id().map(display);
+        if let Err(error) = &tried {
+            span.fail("unclean", error);
+        }
+        drop(span);
+        match tried {
             Ok(()) => {
                 caution.succeeded();
-                let (messages, took) = (batch.entries.len(), began_at.elapsed());
                 self.node.metrics.committed(Kind::Lane, took, messages);
-                debug!(job = %self.control.name, messages, ?took, "fired");
+                debug!(%job, messages, ?took, trace_id, "fired");
                 self.observe(&batch.entries, rejected.as_ref());
                 Ok(())
             }
@@ -150,13 +163,15 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         now: i64,
     ) -> Result<(), TransactionError> {
         self.elsewhere.clear();
+        self.links.clear();
         self.begin()?;
         for (tag, entry) in batch.entries.iter().enumerate() {
             let rejected = rejected.filter(|rejected| is_about(rejected, entry));
             let Some(onward) = self.onward(entry, rejected.map(|(_, _, reason)| reason), now)? else {
                 continue;
             };
-            let Onward { topic, partition, content } = &onward;
+            self.links.add(onward.trace);
+            let Onward { topic, partition, content, .. } = &onward;
             self.send(tag, Outgoing { topic, partition: *partition, timestamp_ms: Some(now), content })?;
             if entry.payload.verdict.get() == Some(&Verdict::SendAlone) {
                 self.flush(batch, now)?;
@@ -200,7 +215,8 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             return Ok(None);
         }
         let (envelope, user) = message.unpack()?;
-        Ok(Some(match entry.action {
+        let trace = envelope.trace;
+        let onward = match entry.action {
             Action::Fire | Action::Duplicate => {
                 self.deliver(entry, &message.topic, &envelope, user, rejected, now)
             }
@@ -214,7 +230,8 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
                 let content = delivered::store(&envelope, user);
                 self.places.onward(self.node, place, self.lane, Inlet::Intake, content)
             }
-        }))
+        };
+        Ok(Some(Onward { trace, ..onward }))
     }
 
     fn dead_foreign(&self, entry: &Entry<Held>, content: &Content, why: &str, now: i64) -> Onward {
@@ -242,7 +259,9 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             (None, Some(Verdict::Refuse(refused))) => (**refused).clone(),
             (None, _) => {
                 let content = delivered::deliver(&self.node.cluster, envelope, self.lane, user, now);
-                return Onward { topic: Arc::clone(topic), partition: envelope.target.partition, content };
+                let (partition, trace) = (envelope.target.partition, envelope.trace);
+                let (topic, span) = (Arc::clone(topic), Span::default());
+                return Onward { topic, partition, content, trace, span };
             }
         };
         let reason = Reason { code: refused.code(), text: refused.to_string() };
@@ -290,7 +309,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             };
             self.elsewhere.insert(refusal.tag);
             let Some(onward) = self.instead(entry, &refusal.reason, now)? else { continue };
-            let Onward { topic, partition, content } = &onward;
+            let Onward { topic, partition, content, .. } = &onward;
             self.send(
                 usize::MAX,
                 Outgoing { topic, partition: *partition, timestamp_ms: Some(now), content },
