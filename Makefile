@@ -54,6 +54,7 @@ check:
 	@scripts/install-parts check
 	cargo fmt --all --check
 	scripts/check-seams
+	scripts/check-logs
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 	cargo deny --locked check bans licenses sources

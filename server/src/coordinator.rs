@@ -124,7 +124,7 @@ impl Coordinator {
             }
         };
         if timeout(STOP_TIMEOUT, all).await.is_err() {
-            tracing::warn!("{} tasks did not stop in time", self.tasks.len());
+            tracing::warn!(tasks = self.tasks.len(), "tasks did not stop in time");
         }
         self.tasks.shutdown().await;
     }
