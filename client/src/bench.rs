@@ -352,7 +352,7 @@ struct Rest<'a> {
 
 impl Rest<'_> {
     /// Until all is due, as many records have come as `look` says were acknowledged, and none for a second; at
-    /// most the grace beyond.
+    /// most the grace beyond. Markers of transactions count as records, so it may be a little fewer.
     async fn wait<L: Log>(self, log: &Arc<L>, look: &mut (impl FnMut() -> u64 + Send)) -> Result<(), Error> {
         let give_up_ms = self.last_due_ms.max(clock::now_ms()) + self.grace.as_millis() as i64;
         let mut before = Vec::new();

@@ -38,7 +38,8 @@ impl TraceContext {
         let context = Self {
             trace_id: hex(&known[..32])?,
             span_id: hex(&known[33..49])?,
-            flags: byte(known[50], known[51])?,
+            // Flags that are not known are not handed on, as W3C wants it.
+            flags: byte(known[50], known[51])? & SAMPLED,
         };
         (context.trace_id != [0; 16] && context.span_id != [0; 8]).then_some(context)
     }
@@ -105,6 +106,7 @@ mod tests {
         assert!(context.is_sampled());
         assert!(!parse(&format!("00-{trace}-{span}-00")).unwrap().is_sampled());
         assert!(parse(&format!("01-{trace}-{span}-01-more")).is_some());
+        assert_eq!(parse(&format!("01-{trace}-{span}-ff")).unwrap(), context, "flags of later versions");
         let zeros = "0".repeat(32);
         for wrong in [
             String::new(),

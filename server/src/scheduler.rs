@@ -122,9 +122,8 @@ impl scheduler_server::Scheduler for Scheduler {
         &self,
         request: Request<Streaming<v1::ScheduleStreamRequest>>,
     ) -> Result<Response<Self::ScheduleStreamStream>, Status> {
-        let caller = caller(&request);
         let (placer, shutdown) = (Arc::clone(&self.placer), self.shutdown.clone());
-        let answers = stream::answers(placer, request.into_inner(), caller, shutdown);
+        let answers = stream::answers(placer, request.into_inner(), shutdown);
         Ok(Response::new(Box::pin(answers)))
     }
 }

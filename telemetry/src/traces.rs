@@ -4,7 +4,8 @@
 //!
 //! | span | kind | parent | links |
 //! | --- | --- | --- | --- |
-//! | `ksched.v1.Scheduler/Schedule`, …: a call, or what came together of a stream | server | the caller's, from gRPC metadata | |
+//! | `ksched.v1.Scheduler/Schedule`, …: a call | server | the caller's, from gRPC metadata | |
+//! | `ksched.v1.Scheduler/ScheduleStream`: what came together of a stream | server | | |
 //! | `schedule TOPIC`: a message that brings a `traceparent` | producer | the one it brings | the call |
 //! | `schedule TOPIC`: one that does not, if its call has no others, or it is an intake record | producer | the call | |
 //! | `append` | client | the call | |

@@ -11,7 +11,7 @@ use std::{
 
 use ksched_core::{host::Host, trace::TraceContext};
 use tokio::{sync::mpsc, time::Instant};
-use tracing::info_span;
+use tracing::error_span;
 
 /// What a job thread may read and ask while it runs.
 #[derive(Clone, Debug)]
@@ -158,8 +158,8 @@ pub(crate) fn spawn(
     let host = control.host.clone();
     let name = control.name.clone();
     let work = move || {
-        // All that the thread logs is then found by its trace.
-        let recorded = control.held.map(|held| info_span!("job", trace_id = held.trace_id_hex()).entered());
+        // All that the thread logs is then found by its trace, whatever the filter.
+        let recorded = control.held.map(|held| error_span!("job", trace_id = held.trace_id_hex()).entered());
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&control)));
         let outcome = result.unwrap_or_else(|_| Outcome::Failed("job thread panicked".to_owned()));
         drop(recorded);

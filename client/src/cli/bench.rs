@@ -97,7 +97,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         reading: match arguments.plan.scenario {
             _ if arguments.read_after => Reading::After,
             _ if arguments.no_read => Reading::None,
-            Some(Scenario::Sustained | Scenario::Backlog) => Reading::After,
+            Some(Scenario::Sustained) => Reading::After,
+            Some(Scenario::Backlog) if !arguments.has_ledger() => Reading::After,
             Some(Scenario::FarAhead) => Reading::None,
             _ => Reading::Live,
         },
@@ -176,6 +177,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         output::note(&format!("written: {}", file.display()));
     }
     conclude(&report, arguments.output)
+}
+
+impl Arguments {
+    /// A run with a ledger is read while it lasts.
+    fn has_ledger(&self) -> bool {
+        #[cfg(feature = "experiment")]
+        return self.ledger.is_some();
+        #[cfg(not(feature = "experiment"))]
+        return false;
+    }
 }
 
 #[cfg(feature = "experiment")]

@@ -15,7 +15,6 @@ use futures::{
     FutureExt, Stream, StreamExt,
     stream::{self, Fuse},
 };
-use ksched_core::trace::TraceContext;
 use ksched_proto::v1::{self, StreamAnswers, schedule_result};
 use ksched_telemetry::traces;
 use tokio::{
@@ -42,11 +41,11 @@ type Answer = Result<v1::ScheduleStreamResponse, Status>;
 
 /// The answers to a stream of requests. Ends after the requests' end, at the first
 /// error of the stream itself, or at the shutdown; what was taken is answered first. Each
-/// chunk counts as a call of `caller`'s: a stream may last longer than any trace.
+/// chunk counts as a call of its own and nobody's, for a stream may last longer than any trace: what is
+/// to be part of one brings a `traceparent` among its headers.
 pub(super) fn answers<S>(
     placer: Arc<Placer>,
     requests: S,
-    caller: Option<TraceContext>,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Answer> + Send
 where
@@ -55,7 +54,7 @@ where
     let (sender, receiver) = mpsc::channel(CHUNKS);
     // Dropped with the answers, by which the task ends too.
     let mut task = JoinSet::new();
-    task.spawn(drive(placer, requests, caller, shutdown, sender));
+    task.spawn(drive(placer, requests, shutdown, sender));
     stream::unfold((receiver, task), async |(mut receiver, mut task)| match receiver.recv().await {
         Some(answer) => Some((answer, (receiver, task))),
         None => {
@@ -66,13 +65,8 @@ where
 }
 
 /// Takes requests and sends their answers, until either side is through.
-async fn drive<S>(
-    placer: Arc<Placer>,
-    requests: S,
-    caller: Option<TraceContext>,
-    shutdown: CancellationToken,
-    to: mpsc::Sender<Answer>,
-) where
+async fn drive<S>(placer: Arc<Placer>, requests: S, shutdown: CancellationToken, to: mpsc::Sender<Answer>)
+where
     S: Stream<Item = Result<v1::ScheduleStreamRequest, Status>> + Send + Unpin,
 {
     let inbound = Inbound { requests: requests.fuse(), last: 0, answers: None, end: None };
@@ -80,14 +74,14 @@ async fn drive<S>(
         let mut inbound = inbound?;
         let place = to.clone().reserve_owned().await.ok()?;
         // One of the places is this chunk's own.
-        let fill = if to.max_capacity() - to.capacity() > 1 { FILL } else { Duration::ZERO };
-        let chunk = inbound.next_chunk(fill, &shutdown).await?;
+        let is_alone = || to.max_capacity() - to.capacity() <= 1;
+        let chunk = inbound.next_chunk(is_alone, &shutdown).await?;
         let inbound = matches!(chunk, Chunk::Requests(_)).then_some(inbound);
         Some(((place, chunk), (inbound, to, shutdown)))
     });
     let answered = chunks.map(|(place, chunk): (OwnedPermit<Answer>, _)| async {
         let answer = match chunk {
-            Chunk::Requests(requests) => Ok(requests.schedule(&placer, caller).await),
+            Chunk::Requests(requests) => Ok(requests.schedule(&placer).await),
             Chunk::End(status) => Err(status),
         };
         (place, answer)
@@ -126,8 +120,13 @@ impl<S> Inbound<S>
 where
     S: Stream<Item = Result<v1::ScheduleStreamRequest, Status>> + Send + Unpin,
 {
-    /// Waits for a request and takes what is there behind it, or comes within `fill`. `None` after the end.
-    async fn next_chunk(&mut self, fill: Duration, shutdown: &CancellationToken) -> Option<Chunk> {
+    /// Waits for a request and takes what is there behind it; also what comes within [`FILL`], unless by then
+    /// nothing else is under way. `None` after the end.
+    async fn next_chunk(
+        &mut self,
+        is_alone: impl Fn() -> bool,
+        shutdown: &CancellationToken,
+    ) -> Option<Chunk> {
         if let Some(status) = self.end.take() {
             return Some(Chunk::End(status));
         }
@@ -137,7 +136,7 @@ where
             () = shutdown.cancelled() => Some(Err(Error::Stopping.into())),
             first = self.requests.next() => first,
         };
-        let until = Instant::now() + fill;
+        let until = (!is_alone()).then(|| Instant::now() + FILL);
         loop {
             match next.map(|request| request.and_then(|r| self.check(r))) {
                 Some(Ok((sequence, request))) => chunk.push(sequence, request),
@@ -150,9 +149,9 @@ where
             if chunk.is_full() {
                 break;
             }
-            let more = match self.requests.next().now_or_never() {
-                None if !fill.is_zero() => timeout_at(until, self.requests.next()).await.ok(),
-                more => more,
+            let more = match (self.requests.next().now_or_never(), until) {
+                (None, Some(until)) => timeout_at(until, self.requests.next()).await.ok(),
+                (more, _) => more,
             };
             match more {
                 Some(more) => next = more,
@@ -193,12 +192,12 @@ impl Requests {
     }
 
     /// Schedules the chunk and says how it went.
-    async fn schedule(mut self, placer: &Placer, caller: Option<TraceContext>) -> v1::ScheduleStreamResponse {
+    async fn schedule(mut self, placer: &Placer) -> v1::ScheduleStreamResponse {
         let all_up_to = self.sequences.last().copied().unwrap_or_default();
         // A stream waits for room where a call would be refused.
         let room = placer.reserve(self.weight).await;
-        let mut span = traces::call("ksched.v1.Scheduler/ScheduleStream", caller);
-        let call = Call::new(&mut span, caller, self.requests.len());
+        let mut span = traces::call("ksched.v1.Scheduler/ScheduleStream", None);
+        let call = Call::new(&mut span, None, self.requests.len());
         let outcomes = placer.schedule(mem::take(&mut self.requests), room, call).await;
         span.answered(Code::Ok as i32, "");
         let results = self.sequences.into_iter().zip(outcomes.into_iter().map(result));

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use ksched_core::{cluster::Cluster, delivered};
 use ksched_kafka::{
     Librdkafka, Settings,
@@ -114,22 +115,35 @@ impl Appends for Holding {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_behind_an_answer_waits_for_no_other() {
+    let (_, placer) = service_on(Arc::new(Taken::default()), &Metrics::new("c", "0"));
+    let (requests, received) = mpsc::channel(10);
+    let received = tokio_stream::wrappers::ReceiverStream::new(received);
+    let mut answers = Box::pin(stream::answers(placer, received, CancellationToken::new()));
+    for sequence in 1..4 {
+        let request = v1::ScheduleStreamRequest { sequence, request: Some(fine()), ..Default::default() };
+        let sent_at = tokio::time::Instant::now();
+        requests.send(Ok(request)).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap().all_up_to, sequence);
+        assert_eq!(sent_at.elapsed(), Duration::ZERO);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lone_request_of_a_stream_goes_at_once_and_those_behind_it_together() {
     let held = Arc::new(Holding::default());
     let (_, placer) = service_on(held.clone(), &Metrics::new("c", "0"));
     let (requests, received) = mpsc::channel(10);
     let received = tokio_stream::wrappers::ReceiverStream::new(received);
-    let _answers = stream::answers(placer, received, None, CancellationToken::new());
+    let _answers = stream::answers(placer, received, CancellationToken::new());
     let send = async |sequence| {
         let request = v1::ScheduleStreamRequest { sequence, request: Some(fine()), ..Default::default() };
         requests.send(Ok(request)).await.unwrap();
     };
-    let begun_at = tokio::time::Instant::now();
     send(1).await;
-    while held.0.lock().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(begun_at.elapsed(), Duration::ZERO);
+    tokio::time::sleep(Duration::from_nanos(1)).await;
+    assert_eq!(*held.0.lock(), [1], "at once");
     for sequence in 2..5 {
         send(sequence).await;
         tokio::time::sleep(Duration::from_millis(1)).await;

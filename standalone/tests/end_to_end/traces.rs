@@ -25,7 +25,7 @@ pub(crate) fn of_a_call(bed: &Bed) {
     let scenario = "traces::of_a_call";
     let topic = bed.target(scenario);
     let catch = Catch::start(bed, &topic);
-    let caller = sampled(1);
+    let (caller, begun_ms) = (sampled(1), now_ms());
     let schedule = |value: &str, caller: Option<TraceContext>| {
         let delay = prost_types::Duration { seconds: AHEAD.as_secs() as i64, nanos: 0 };
         let mut request = Request::new(v1::ScheduleRequest {
@@ -43,7 +43,9 @@ pub(crate) fn of_a_call(bed: &Bed) {
     let unrecorded = TraceContext { flags: 0, ..sampled(2) };
     schedule("of a caller who records nothing", Some(unrecorded));
     schedule("of a caller without a span", None);
+    let called_ms = now_ms();
     let caught = catch.wait_for(3, AHEAD + WITHIN, |_| true);
+    let caught_ms = now_ms();
     assert_eq!(caught.len(), 3);
     let of = |value: &str| caught.iter().find(|caught| caught.value() == value).expect(value);
     assert_eq!(traceparent(of("of a caller who records nothing")), unrecorded, "as it came");
@@ -81,6 +83,51 @@ pub(crate) fn of_a_call(bed: &Bed) {
         |span: &Received| span.name == "take over" && span.parent == Some(lease.context.span_id);
     let take_over = span(bed, "its take-over", is_take_over);
     assert!(take_over.ended_ns <= drain.ended_ns, "{take_over} and {drain}");
+
+    let Some(file) = std::env::var_os("KSCHED_SPANS") else { return };
+    // What the two ends would have recorded: the caller's span, and a consumer's that joins.
+    let end = |name: &str, context: TraceContext, parent: Option<[u8; 8]>, from_ms: i64, to_ms: i64| {
+        let [began_ns, ended_ns] = [from_ms, to_ms].map(|ms| ms.unsigned_abs() * 1_000_000);
+        let (service, name) = ("this test".to_owned(), name.to_owned());
+        let (kind, attributes, links) = (name.clone(), Default::default(), Vec::new());
+        Received {
+            service,
+            name,
+            kind,
+            context,
+            parent,
+            began_ns,
+            ended_ns,
+            attributes,
+            links,
+            ..call.clone()
+        }
+    };
+    let consumer = TraceContext { span_id: [9; 8], ..joined };
+    let ends = [
+        end("caller", caller, None, begun_ms, called_ms),
+        end("consumer", consumer, Some(joined.span_id), recorded.at_ms, caught_ms),
+    ];
+    let ours = [&call, &schedule, &append, &lease, &take_over, &fire].into_iter().chain(&drains);
+    let all: Vec<_> = ends.iter().chain(ours).map(json).collect();
+    std::fs::write(file, serde_json::to_string_pretty(&all).unwrap()).unwrap();
+}
+
+/// For `scripts/trace-picture`.
+fn json(span: &Received) -> serde_json::Value {
+    let id = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    serde_json::json!({
+        "service": span.service,
+        "name": span.name,
+        "kind": span.kind,
+        "trace_id": span.context.trace_id_hex(),
+        "span_id": id(&span.context.span_id),
+        "parent_span_id": span.parent.map(|parent| id(&parent)),
+        "links": span.links.iter().map(|link| id(&link.span_id)).collect::<Vec<_>>(),
+        "start_unix_nano": span.began_ns,
+        "end_unix_nano": span.ended_ns,
+        "attributes": span.attributes,
+    })
 }
 
 /// Messages with a `traceparent` among their headers, by both doors: it is part of what is

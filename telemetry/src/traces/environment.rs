@@ -1,7 +1,7 @@
 //! What the `OTEL_*` variables say of traces.
 //! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>
 //!
-//! Time-out, headers and compression are read by the exporter itself, limits of spans by the
+//! Time-out and headers are read by the exporter itself, which passes over what it does not understand; limits of spans by the
 //! SDK, `OTEL_RESOURCE_ATTRIBUTES` by its detector.
 
 use std::time::Duration;

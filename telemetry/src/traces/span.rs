@@ -49,17 +49,22 @@ impl Span {
         if *obeys_parents && parent.is_some_and(|parent| !parent.is_sampled()) {
             return Self::default();
         }
-        let mut builder = SpanBuilder::from_name(name).with_kind(kind);
+        let mut builder = SpanBuilder::from_name(name).with_kind(kind.clone());
         if !links.is_empty() {
-            builder = builder.with_links(links.iter().copied().map(other).map(Link::with_context).collect());
+            builder =
+                builder.with_links(links.iter().map(|link| Link::with_context(other(*link, true))).collect());
         }
         if !ago.is_zero() {
             #[expect(clippy::disallowed_methods, reason = "the clock by which the SDK ends the span")]
             let now = SystemTime::now();
             builder = builder.with_start_time(now.checked_sub(ago).unwrap_or(now));
         }
-        let around =
-            parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(other(parent)));
+        // Backends take a child of a remote span for an entry into this process. Of scheduling spans those
+        // are that bring their parent, and few others have one.
+        let is_remote = matches!(kind, SpanKind::Server | SpanKind::Producer);
+        let around = parent.map_or_else(Context::new, |parent| {
+            Context::new().with_remote_span_context(other(parent, is_remote))
+        });
         let span = tracer.build_with_context(builder, &around);
         Self(span.is_recording().then(|| Box::new(span)))
     }
@@ -117,13 +122,13 @@ impl fmt::Debug for Span {
     }
 }
 
-/// A span of another process, or one that has ended.
-fn other(context: TraceContext) -> SpanContext {
+/// A span by what is told of it.
+fn other(context: TraceContext, is_remote: bool) -> SpanContext {
     SpanContext::new(
         TraceId::from_bytes(context.trace_id),
         SpanId::from_bytes(context.span_id),
         TraceFlags::new(context.flags),
-        true,
+        is_remote,
         TraceState::default(),
     )
 }
