@@ -45,7 +45,6 @@ pub(crate) fn of_a_call(bed: &Bed) {
     schedule("of a caller without a span", None);
     let called_ms = now_ms();
     let caught = catch.wait_for(3, AHEAD + WITHIN, |_| true);
-    let caught_ms = now_ms();
     assert_eq!(caught.len(), 3);
     let of = |value: &str| caught.iter().find(|caught| caught.value() == value).expect(value);
     assert_eq!(traceparent(of("of a caller who records nothing")), unrecorded, "as it came");
@@ -89,7 +88,8 @@ pub(crate) fn of_a_call(bed: &Bed) {
     let end = |name: &str, context: TraceContext, parent: Option<[u8; 8]>, from_ms: i64, to_ms: i64| {
         let [began_ns, ended_ns] = [from_ms, to_ms].map(|ms| ms.unsigned_abs() * 1_000_000);
         let (service, name) = ("this test".to_owned(), name.to_owned());
-        let (kind, attributes, links) = (name.clone(), Default::default(), Vec::new());
+        let kind = if parent.is_some() { "consumer" } else { "client" }.to_owned();
+        let (attributes, links) = (Default::default(), Vec::new());
         Received {
             service,
             name,
@@ -106,7 +106,7 @@ pub(crate) fn of_a_call(bed: &Bed) {
     let consumer = TraceContext { span_id: [9; 8], ..joined };
     let ends = [
         end("caller", caller, None, begun_ms, called_ms),
-        end("consumer", consumer, Some(joined.span_id), recorded.at_ms, caught_ms),
+        end("consumer", consumer, Some(joined.span_id), recorded.at_ms, recorded.at_ms + 1),
     ];
     let ours = [&call, &schedule, &append, &lease, &take_over, &fire].into_iter().chain(&drains);
     let all: Vec<_> = ends.iter().chain(ours).map(json).collect();
