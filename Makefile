@@ -8,7 +8,7 @@
 #   make tools   the command-line tools that the README and the hints use, in one folder for PATH
 #   make sim     whole clusters under faults in virtual time: ARGS="--seeds 100000 --from 1", "--seed N --trace", "--mutants"
 #   make experiment  ksched beside PostgreSQL and MariaDB on one plan, and a page that compares them (docs/EXPERIMENT.md)
-#   make bench   the table of what speed is aimed at (half an hour); ARGS="--rate 5000 --duration 60s": one run
+#   make bench   the table of what speed is aimed at (three quarters of an hour); ARGS="--rate 5000 --duration 60s": one run
 #
 # Builds and downloads are kept under ~/.cache/ksched (KSCHED_CACHE), so that a second run is quick.
 
