@@ -177,6 +177,23 @@ async fn flood(grpc: SocketAddr) {
     println!("a call of the flood failed: {:?}", callers.join_next().await);
 }
 
+/// What keeps such a flood from the server: calls that it has no room for wait in the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_carries_512_calls_at_a_time() {
+    let door = start().await;
+    let mut client = connection(door.grpc, USUAL_WINDOW).await;
+    let mut open = Vec::new();
+    for _ in 0..512 {
+        let (sender, receiver) = mpsc::channel(1);
+        let answers = timeout(LONG, client.schedule_stream(ReceiverStream::new(receiver))).await.unwrap();
+        open.push((sender, answers.unwrap()));
+    }
+    let mut one_more = Box::pin(client.schedule_stream(tokio_stream::pending()));
+    timeout(Duration::from_millis(300), &mut one_more).await.unwrap_err();
+    open.pop();
+    timeout(LONG, one_more).await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_open_streams() {
     const CONNECTIONS: usize = 20;
