@@ -4,7 +4,7 @@
 #   make test    everything .ci/run runs but the checks below
 #   make chaos   every fault on real Kafka and etcd, an hour: ARGS="--seed 7 clocks replays"
 #   make check   format, clippy, cargo-deny, documentation, walls between crates
-#   make local   real Kafka, real etcd, coordinators and workers: ARGS="--workers 3"
+#   make local   real Kafka, real etcd, coordinators and workers: ARGS="--workers 3", ARGS=--observe
 #   make tools   the command-line tools that the README and the hints use, in one folder for PATH
 #   make sim     whole clusters under faults in virtual time: ARGS="--seeds 100000 --from 1", "--seed N --trace", "--mutants"
 #   make experiment  ksched beside PostgreSQL and MariaDB on one plan, and a page that compares them (docs/EXPERIMENT.md)
@@ -42,6 +42,7 @@ test:
 	cargo build --locked --workspace --bins --tests
 	KSCHED_BIN=$(BIN) deploy/check
 	$(BIN)/ksched-sim --seeds 10000
+	$(BIN)/ksched-sim --mutants --seeds 400
 	cargo test --locked --workspace --no-fail-fast $(ARGS)
 
 # The short ones are part of `make test`.
@@ -65,7 +66,7 @@ sim:
 	$(BIN)/ksched-sim $(ARGS)
 
 local:
-	@scripts/install-parts local
+	@scripts/install-parts $(if $(findstring --observe,$(ARGS)),observe,local)
 	cargo build --locked $(PRODUCTS)
 	$(BIN)/ksched local up --coordinators 2 --workers 3 $(ARGS)
 

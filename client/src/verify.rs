@@ -123,8 +123,8 @@ pub struct Verification {
     pub examples: Vec<Anomaly>,
 }
 
-/// How many anomalies are shown one by one.
-const EXAMPLES: usize = 20;
+/// How many anomalies are told one by one.
+const EXAMPLES: usize = 1_000;
 
 /// Judges what was read against what was planned.
 pub fn verify(planned: &[Planned], observed: &[Observed], bounds: Bounds) -> Verification {

@@ -130,7 +130,7 @@ impl Geometry {
     }
 
     /// How many slots after the current one take messages.
-    fn writable(&self) -> i64 {
+    pub fn writable(&self) -> i64 {
         i64::from(self.ratio) * 3 / 2
     }
 

@@ -25,6 +25,7 @@ use crate::{
     parts::Progress,
     ports::Ports,
     process::Process,
+    prometheus::{self, Prometheus},
 };
 
 /// How long a coordinator or worker may take to hand over and end before it is killed.
@@ -46,6 +47,8 @@ pub struct Options {
     pub kafka_properties: Vec<(String, String)>,
     /// Whether Kafka tells what it counts ([`kafka::metrics`]).
     pub kafka_metrics: bool,
+    /// Whether Prometheus runs beside the rest; Kafka tells what it counts then.
+    pub observe: bool,
     /// Where `ksched-server` and `ksched-worker` are; else beside the running program.
     pub bin_dir: Option<PathBuf>,
     pub geometry: Geometry,
@@ -103,6 +106,7 @@ impl Default for Options {
             kafka_heap: None,
             kafka_properties: Vec::new(),
             kafka_metrics: false,
+            observe: false,
             bin_dir: None,
             geometry: Geometry::default(),
             delivery: None,
@@ -136,6 +140,7 @@ pub struct Cluster {
     kafka: Kafka,
     etcd: Etcd,
     databases: Vec<Database>,
+    prometheus: Option<Prometheus>,
     /// Serialises the writing of `state.json`.
     record: Mutex<()>,
     /// Held locked as long as the cluster lives: one owner a directory.
@@ -160,10 +165,18 @@ impl Cluster {
         let mut ports = Ports::open(&dir)?;
         let coordinators = binaries.coordinators(&dir, options, &kafka, &etcd, &mut ports)?;
         let workers = binaries.workers(&dir, options, &kafka, &coordinators, &mut ports)?;
+        let jobs = || jobs(&kafka, &etcd, &coordinators, &workers);
+        let prometheus =
+            options.observe.then(|| Prometheus::prepare(&dir, jobs(), &mut ports)).transpose()?;
         let record = Mutex::new(());
-        let cluster = Self { dir, workers, coordinators, kafka, etcd, databases, record, _lock: lock };
+        let cluster =
+            Self { dir, workers, coordinators, kafka, etcd, databases, prometheus, record, _lock: lock };
         start_all(&cluster.coordinators, "coordinators", progress)?;
         start_all(&cluster.workers, "workers", progress)?;
+        if let Some(prometheus) = &cluster.prometheus {
+            progress("starting Prometheus");
+            prometheus.start_again()?;
+        }
         cluster.record()?;
         Ok(cluster)
     }
@@ -204,6 +217,7 @@ impl Cluster {
             coordinators: self.coordinators.iter().map(Role::describe_coordinator).collect(),
             workers: self.workers.iter().map(Role::describe_worker).collect(),
             databases: self.databases.iter().map(DatabaseServer::of).collect(),
+            prometheus: self.prometheus.as_ref().map(Prometheus::address),
             leader: None,
             processes: self.processes().map(entry).collect(),
         }
@@ -213,7 +227,8 @@ impl Cluster {
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         let ours = self.coordinators.iter().chain(&self.workers).map(Role::process);
         let databases = self.databases.iter().map(Database::process);
-        self.kafka.processes().chain([self.etcd.process()]).chain(databases).chain(ours)
+        let prometheus = self.prometheus.iter().map(Prometheus::process);
+        self.kafka.processes().chain([self.etcd.process()]).chain(databases).chain(ours).chain(prometheus)
     }
 
     /// The process of that name.
@@ -258,6 +273,8 @@ impl Cluster {
             role.wait_ready()?;
         } else if let Some(database) = self.databases.iter().find(|one| one.process().name() == name) {
             database.start_again()?;
+        } else if let Some(prometheus) = self.prometheus.iter().find(|one| one.process().name() == name) {
+            prometheus.start_again()?;
         } else {
             // Names everyone if it is nobody's.
             self.process(name)?;
@@ -282,8 +299,9 @@ impl Cluster {
         Ok(self.process(name)?.log())
     }
 
-    /// Ends everything in good order: workers, coordinators, then Kafka, etcd and databases.
+    /// Ends everything in good order: Prometheus, workers, coordinators, then Kafka, etcd and databases.
     pub fn shut_down(&self) -> Result<()> {
+        self.prometheus.iter().try_for_each(|prometheus| prometheus.process().stop(STOP_WITHIN))?;
         for roles in [&self.workers, &self.coordinators] {
             roles.iter().try_for_each(|role| role.process().terminate())?;
             roles.iter().try_for_each(|role| role.process().stop(STOP_WITHIN))?;
@@ -319,7 +337,7 @@ fn take(dir: &Path) -> Result<fs::File> {
 fn start_parts(dir: &Path, options: &Options, progress: Progress) -> Result<(Kafka, Etcd)> {
     let mut kafka = kafka::Options {
         brokers: options.brokers,
-        metrics: options.kafka_metrics,
+        metrics: options.kafka_metrics || options.observe,
         properties: options.kafka_properties.clone(),
         listeners: options.kafka_listeners.clone(),
         env: options.env_of("kafka-1"),
@@ -342,6 +360,17 @@ fn start_parts(dir: &Path, options: &Options, progress: Progress) -> Result<(Kaf
         kafka_up.and(etcd_up)
     })?;
     Ok((kafka, etcd))
+}
+
+/// What Prometheus asks; names of jobs as in deploy/.
+fn jobs(kafka: &Kafka, etcd: &Etcd, coordinators: &[Role], workers: &[Role]) -> Vec<prometheus::Job> {
+    let of = |roles: &[Role]| roles.iter().map(Role::http).collect();
+    vec![
+        ("ksched-coordinators", of(coordinators)),
+        ("ksched-workers", of(workers)),
+        ("etcd", vec![etcd.address()]),
+        ("kafka", kafka.metrics()),
+    ]
 }
 
 fn start_databases(dir: &Path, options: &Options, progress: Progress) -> Result<Vec<Database>> {

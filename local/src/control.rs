@@ -183,7 +183,7 @@ pub fn purge(dir: &Path) -> Result<()> {
 const SOCKET: &str = "control.sock";
 
 /// Everything this crate and `ksched local` write into a cluster's directory.
-const LEFT_BEHIND: [&str; 16] = [
+const LEFT_BEHIND: [&str; 17] = [
     "kafka-1",
     "kafka-2",
     "kafka-3",
@@ -193,6 +193,7 @@ const LEFT_BEHIND: [&str; 16] = [
     "etcd",
     "postgresql",
     "mariadb",
+    "prometheus",
     "logs",
     "ports.json",
     "options.json",

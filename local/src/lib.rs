@@ -5,7 +5,7 @@
 //! - [`parts`] finds Kafka's jars and an etcd binary, or fetches them once into a cache folder;
 //! - [`process`] starts, signals and watches one process;
 //! - [`kafka`] and [`etcd`] are those two, formatted, configured and answering;
-//! - [`database`] is PostgreSQL or MariaDB, for the bench to compare with;
+//! - [`database`] is PostgreSQL or MariaDB, for the bench to compare with; Prometheus watches it all, if wanted;
 //! - [`cluster`] puts them together with our coordinators and workers, each by name, and writes down
 //!   what runs where;
 //! - [`control`] steers it from another process, [`launch`] starts one that stays in the background.
@@ -24,6 +24,7 @@ pub mod launch;
 pub mod parts;
 pub mod ports;
 pub mod process;
+mod prometheus;
 mod spawner;
 
 pub use error::{Error, Result};

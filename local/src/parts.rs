@@ -97,6 +97,15 @@ fn cached_etcd(cache: &Path) -> PathBuf {
     cache.join("bin/etcd")
 }
 
+/// Prometheus, which is not fetched.
+pub(crate) fn prometheus() -> Result<PathBuf> {
+    on_path("prometheus").ok_or(Error::Missing {
+        program: "prometheus",
+        purpose: "watch the cluster",
+        remedy: "Debian: apt-get install prometheus; the service that comes with it is not needed",
+    })
+}
+
 /// Which versions of its parts a cluster on this machine runs, as far as the parts tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Versions {

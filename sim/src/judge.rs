@@ -109,6 +109,13 @@ fn judge_acceptance(users: &Users, world: &World, fair: bool) {
     if accepted < least {
         world.violated(format!("only {accepted} of {} messages were accepted", fates.len()));
     }
+    // One that is hours wrong may call a message overdue.
+    let astray = world.coordinator_was_wrong.load(Ordering::Relaxed);
+    for planned in users.plan.iter().filter(|planned| planned.late.is_some() && !astray) {
+        if fates[planned.number] == Fate::Unknown {
+            world.violated(format!("message {} was not taken although all had healed", planned.number));
+        }
+    }
 }
 
 /// In fair weather nothing is late.

@@ -29,6 +29,8 @@ pub(crate) const TARGET: &str = "target";
 pub(crate) const TARGET_PARTITIONS: i32 = 2;
 /// A call without an answer is repeated after this.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Messages that are scheduled once all has healed, each at one coordinator: there are two at most.
+const LATE: usize = 2;
 /// How long a message is tried.
 const TRIED_FOR: Duration = Duration::from_secs(20);
 
@@ -67,6 +69,8 @@ pub(crate) struct Planned {
     pub(crate) door: Door,
     /// Bytes that say nothing.
     padding: usize,
+    /// At this coordinator only, and once all has healed.
+    pub(crate) late: Option<usize>,
 }
 
 /// What became of scheduling it.
@@ -123,9 +127,20 @@ impl Users {
                     _ => send_at_ms + rng.random_range(-500..ahead),
                 };
                 let padding = if heavy { rng.random_range(PADDING.len() / 2..PADDING.len()) } else { 0 };
-                Planned { number, key: rng.random_range(0..4), send_at_ms, due_ms, door, padding }
+                Planned { number, key: rng.random_range(0..4), send_at_ms, due_ms, door, padding, late: None }
             });
-            plan.collect()
+            let mut plan: Vec<_> = plan.collect();
+            let (number, send_at_ms) = (plan.len(), START_MS + span_ms);
+            plan.extend((0..LATE).map(|late| Planned {
+                number: number + late,
+                key: 0,
+                send_at_ms,
+                due_ms: send_at_ms,
+                door: Door::Attempts,
+                padding: 0,
+                late: Some(late),
+            }));
+            plan
         });
         let fates = Mutex::new(vec![Fate::Unknown; plan.len()]);
         Arc::new(Self { plan, fates, done: Mutex::new(0) })
@@ -145,6 +160,9 @@ impl Users {
                 let world = &process.world;
                 let wait_ms = planned.send_at_ms - world.now_ms();
                 sleep(Duration::from_millis(wait_ms.max(0).unsigned_abs())).await;
+                while planned.late.is_some() && !world.weather.is_healed() {
+                    sleep(Duration::from_secs(1)).await;
+                }
                 let accepted = match planned.door {
                     Door::Attempts | Door::RequestId => call(&process, &directory, &planned).await,
                     Door::Intake => produce(&process, &planned).await,
@@ -211,7 +229,8 @@ async fn call(process: &Arc<Process>, directory: &Directory, planned: &Planned) 
     while began_at.elapsed() < TRIED_FOR {
         let node = {
             let directory = directory.lock();
-            let at = world.draw(|rng| rng.random_range(0..directory.len().max(1)));
+            let drawn = || world.draw(|rng| rng.random_range(0..directory.len().max(1)));
+            let at = planned.late.map_or_else(drawn, |late| late % directory.len().max(1));
             directory.get(at).cloned()
         };
         if let Some(node) = node {

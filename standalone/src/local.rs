@@ -145,6 +145,9 @@ struct Up {
     /// Have Kafka count requests and bytes for `ksched-client bench --local` (Prometheus' JMX exporter, a Java agent)
     #[arg(long)]
     kafka_metrics: bool,
+    /// Start Prometheus beside the rest, with all metrics, Kafka's and etcd's too, and the alerts
+    #[arg(long)]
+    observe: bool,
     /// Where ksched-server and ksched-worker are [default: beside this program]
     #[arg(long)]
     bin_dir: Option<PathBuf>,
@@ -309,6 +312,7 @@ impl Up {
             kafka_heap: self.kafka_heap,
             kafka_properties: self.kafka_properties,
             kafka_metrics: self.kafka_metrics,
+            observe: self.observe,
             bin_dir: self.bin_dir,
             geometry: Geometry {
                 slot_width: self.slot_width,

@@ -81,9 +81,9 @@ impl Bed {
         )
     }
 
-    /// With the [`short_wheel`] and traces: the coordinator tells by gRPC of what callers record,
-    /// workers by HTTP of their leases, too.
-    pub fn traced() -> Self {
+    /// With the [`short_wheel`] and seen by all means. Prometheus watches; of traces, the coordinator tells by
+    /// gRPC of what callers record, workers by HTTP of their leases, too.
+    pub fn seen() -> Self {
         let spans = block_on(Receiver::start()).expect("ports for spans");
         let told = |protocol: Vec<_>, roots: &str| {
             let sampler = ("OTEL_TRACES_SAMPLER".to_owned(), format!("parentbased_always_{roots}"));
@@ -92,9 +92,15 @@ impl Bed {
         let coordinators = COORDINATORS.map(|name| (name.to_owned(), told(spans.by_grpc(), "off")));
         let workers = WORKERS.map(|name| (name.to_owned(), told(spans.by_http(), "on")));
         let env = coordinators.into_iter().chain(workers).collect();
-        let options =
-            Options { coordinators: 1, workers: 2, geometry: short_wheel(), env, ..Options::default() };
-        Self { spans: Some(spans), ..Self::start("traced", options) }
+        let options = Options {
+            coordinators: 1,
+            workers: 2,
+            geometry: short_wheel(),
+            env,
+            observe: true,
+            ..Options::default()
+        };
+        Self { spans: Some(spans), ..Self::start("seen", options) }
     }
 
     /// Delivers at least once.

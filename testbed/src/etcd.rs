@@ -1,12 +1,6 @@
 //! The few things of etcd that tests do by themselves, through its JSON gateway. `address` is `HOST:PORT`.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    time::Duration,
-};
-
-const WITHIN: Duration = Duration::from_secs(10);
+use crate::http;
 
 /// Writes to a key that is nobody's, so often; the revision after it.
 pub fn write(address: &str, times: u32) -> u64 {
@@ -28,16 +22,7 @@ pub fn remembers(address: &str, revision: u64) -> bool {
 }
 
 fn post(address: &str, call: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("etcd that listens");
-    stream.set_read_timeout(Some(WITHIN)).unwrap();
-    let head = format!(
-        "POST /v3/kv/{call} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(format!("{head}{body}").as_bytes()).expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
+    http::post(address, &format!("/v3/kv/{call}"), "application/json", body)
 }
 
 fn revision(answer: &str) -> u64 {

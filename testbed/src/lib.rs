@@ -25,6 +25,7 @@ pub mod bed;
 pub mod catch;
 pub mod dice;
 pub mod etcd;
+pub mod http;
 pub mod links;
 pub mod proxy;
 pub mod run;

@@ -136,6 +136,11 @@ impl Proxy {
         self.change(|state| state.rules.push(rule));
     }
 
+    /// What the rules are still waiting for.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.shared.state.lock().rules.clone()
+    }
+
     /// Lets go what is on hold.
     pub fn release(&self) {
         self.change(|state| state.releases += 1);

@@ -136,7 +136,9 @@ impl Outcome {
     pub fn assert_exact_but_order(&self) {
         self.assert_exact_in_any_order();
         let (v, scenario) = (self.verification(), self.scenario);
-        for behind in v.examples.iter().filter(|example| example.kind == AnomalyKind::Reordered) {
+        let told = || v.examples.iter().filter(|example| example.kind == AnomalyKind::Reordered);
+        assert_eq!(v.reordered, told().count() as u64, "{scenario}: too many out of order to look at each");
+        for behind in told() {
             let is_it =
                 |c: &&Caught| (Some(c.partition), Some(c.offset)) == (behind.partition, behind.offset);
             let waited_in_the_wheel = self.caught.iter().find(is_it).is_some_and(|c| c.hops() > 0);

@@ -8,7 +8,6 @@ use ksched_core::{
     message::{Content, Header},
 };
 use ksched_kafka::{Record, TopicPartition};
-use ksched_telemetry::traces::Span;
 
 use crate::{
     mover::{Onward, Unfit},
@@ -81,6 +80,5 @@ fn with_reason(content: Content, source: &TopicPartition, offset: i64, reason: &
 }
 
 fn onward<L>(node: &Node<L>, content: Content) -> Onward {
-    let topic = node.cluster.dead_letter_topic.as_str().into();
-    Onward { topic, partition: None, content, trace: None, span: Span::default() }
+    Onward::new(node.cluster.dead_letter_topic.as_str().into(), None, content)
 }

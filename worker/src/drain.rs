@@ -9,7 +9,7 @@ use ksched_core::{
 };
 use ksched_kafka::{Log, Record, TopicPartition};
 use ksched_proto::v1;
-use ksched_telemetry::{metrics::Kind, traces::Span};
+use ksched_telemetry::metrics::Kind;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -110,7 +110,7 @@ impl Places {
         match bucket {
             Some((bucket, topic)) => {
                 let partition = Some(node.cluster.geometry.bucket_partition(bucket));
-                Onward { topic: topic.clone(), partition, content, trace: None, span: Span::default() }
+                Onward::new(topic.clone(), partition, content)
             }
             // `route` names no level without a topic; the due lane would send it back to the wheel.
             None => self.to_lane(node, lane, inlet, content),
@@ -120,6 +120,6 @@ impl Places {
     /// A stored record on its way into a due lane.
     pub(crate) fn to_lane<L>(&self, node: &Node<L>, lane: u16, inlet: Inlet, content: Content) -> Onward {
         let partition = Some(node.cluster.geometry.due_partition(lane, inlet));
-        Onward { topic: self.due.clone(), partition, content, trace: None, span: Span::default() }
+        Onward::new(self.due.clone(), partition, content)
     }
 }

@@ -60,6 +60,13 @@ pub(crate) struct Onward {
     pub(crate) span: Span,
 }
 
+impl Onward {
+    /// In nobody's trace.
+    pub(crate) fn new(topic: Arc<str>, partition: Option<i32>, content: Content) -> Self {
+        Self { topic, partition, content, trace: None, span: Span::default() }
+    }
+}
+
 /// Why a record cannot move on as it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {

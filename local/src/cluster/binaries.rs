@@ -49,21 +49,22 @@ impl Role {
         self.grpc_port.map(address)
     }
 
+    /// Where it tells its metrics.
+    pub(super) fn http(&self) -> String {
+        address(self.http_port)
+    }
+
     pub(super) fn describe_coordinator(&self) -> Coordinator {
         Coordinator {
             name: self.process.name().to_owned(),
             grpc: self.grpc().unwrap_or_default(),
-            http: address(self.http_port),
+            http: self.http(),
             pid: self.process.pid(),
         }
     }
 
     pub(super) fn describe_worker(&self) -> Worker {
-        Worker {
-            name: self.process.name().to_owned(),
-            http: address(self.http_port),
-            pid: self.process.pid(),
-        }
+        Worker { name: self.process.name().to_owned(), http: self.http(), pid: self.process.pid() }
     }
 }
 

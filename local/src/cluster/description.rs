@@ -25,6 +25,9 @@ pub struct Description {
     pub workers: Vec<Worker>,
     #[serde(default)]
     pub databases: Vec<DatabaseServer>,
+    /// `HOST:PORT` of Prometheus, if it runs beside the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<String>,
     /// The coordinator that makes jobs. Whoever shows this asks a coordinator for it; here it is nobody.
     pub leader: Option<String>,
     pub processes: Vec<Entry>,

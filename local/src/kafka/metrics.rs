@@ -4,27 +4,53 @@ use std::{collections::BTreeMap, io, net::SocketAddr};
 
 use crate::http;
 
-/// Only these are looked up in the node, and only when somebody asks.
-pub(super) const RULES: &str = r#"includeObjectNames:
+/// Only these are looked up in the node, and only when somebody asks: what [`read`] and the dashboards want. Their
+/// names are those that the exporter's own `examples/kafka-kraft-3_0_0.yml` gives them.
+pub(super) const RULES: &str = r#"lowercaseOutputName: true
+includeObjectNames:
+  - kafka.controller:type=KafkaController,name=OfflinePartitionsCount
+  - kafka.log:type=Log,name=Size,*
+  - kafka.log:type=LogManager,name=OfflineLogDirectoryCount
   - kafka.network:type=RequestMetrics,name=RequestsPerSec,*
+  - kafka.network:type=RequestMetrics,name=TotalTimeMs,*
+  - kafka.network:type=SocketServer,name=NetworkProcessorAvgIdlePercent
   - kafka.server:type=BrokerTopicMetrics,name=BytesInPerSec
   - kafka.server:type=BrokerTopicMetrics,name=BytesOutPerSec
+  - kafka.server:type=ReplicaManager,name=LeaderCount
+  - kafka.server:type=ReplicaManager,name=PartitionsWithLateTransactionsCount
+  - kafka.server:type=ReplicaManager,name=UnderReplicatedPartitions
 rules:
   - pattern: kafka.network<type=RequestMetrics, name=RequestsPerSec, request=(\w+), version=(\d+)><>Count
-    name: kafka_requests_total
+    name: kafka_network_requestmetrics_requests_total
     type: COUNTER
     labels:
-      api: $1
+      request: $1
       version: $2
-  - pattern: kafka.server<type=BrokerTopicMetrics, name=BytesInPerSec><>Count
-    name: kafka_in_bytes_total
+  - pattern: kafka.network<type=RequestMetrics, name=TotalTimeMs, request=(\w+)><>99thPercentile
+    name: kafka_network_requestmetrics_totaltimems
+    type: GAUGE
+    labels:
+      request: $1
+      quantile: "0.99"
+  - pattern: kafka.server<type=BrokerTopicMetrics, name=(\w+)PerSec><>Count
+    name: kafka_server_brokertopicmetrics_$1_total
     type: COUNTER
-  - pattern: kafka.server<type=BrokerTopicMetrics, name=BytesOutPerSec><>Count
-    name: kafka_out_bytes_total
-    type: COUNTER
+  - pattern: kafka.log<type=Log, name=Size, topic=(.+), partition=(\d+)><>Value
+    name: kafka_log_log_size
+    type: GAUGE
+    labels:
+      topic: $1
+      partition: $2
+  - pattern: kafka.(\w+)<type=(\w+), name=(\w+)><>Value
+    name: kafka_$1_$2_$3
+    type: GAUGE
 "#;
 
-/// An answer has some 15 KiB, the Java machine's own figures included.
+const REQUESTS: &str = "kafka_network_requestmetrics_requests_total";
+const IN_BYTES: &str = "kafka_server_brokertopicmetrics_bytesin_total";
+const OUT_BYTES: &str = "kafka_server_brokertopicmetrics_bytesout_total";
+
+/// An answer has some 100 KiB, with a line for each partition and the Java machine's own figures.
 const LONGEST: u64 = 1 << 20;
 /// Kafka counts a fetch twice, under `Fetch` and under one of these.
 const AGAIN: [&str; 2] = ["FetchConsumer", "FetchFollower"];
@@ -59,10 +85,10 @@ impl Counted {
             // Whole numbers, written as 1.2E7.
             let Ok(count) = value.parse::<f64>().map(|value| value as u64) else { continue };
             match series.split_once('{') {
-                None if series == "kafka_in_bytes_total" => self.in_bytes += count,
-                None if series == "kafka_out_bytes_total" => self.out_bytes += count,
-                Some(("kafka_requests_total", labels)) => {
-                    let api = labels.split_once("api=\"").and_then(|(_, rest)| rest.split_once('"'));
+                None if series == IN_BYTES => self.in_bytes += count,
+                None if series == OUT_BYTES => self.out_bytes += count,
+                Some((REQUESTS, labels)) => {
+                    let api = labels.split_once("request=\"").and_then(|(_, rest)| rest.split_once('"'));
                     if let Some((api, _)) = api.filter(|(api, _)| !AGAIN.contains(api)) {
                         *self.requests.entry(api.to_owned()).or_default() += count;
                     }
@@ -90,12 +116,13 @@ pub fn read(addresses: &[String]) -> io::Result<Counted> {
 mod tests {
     use super::*;
 
-    const TOLD: &str = "HTTP/1.0 200 OK\r\n\r\n# TYPE kafka_requests_total counter\n\
-        kafka_requests_total{api=\"Produce\",version=\"12\"} 1.2E7\n\
-        kafka_requests_total{api=\"Produce\",version=\"13\"} 3.0\n\
-        kafka_requests_total{api=\"Fetch\",version=\"17\"} 40.0\n\
-        kafka_requests_total{api=\"FetchConsumer\",version=\"17\"} 40.0\n\
-        kafka_in_bytes_total 500.0\njvm_threads_current 70.0\nkafka_out_bytes_total 20.0\n";
+    const TOLD: &str = "HTTP/1.0 200 OK\r\n\r\n# TYPE kafka_network_requestmetrics_requests_total counter\n\
+        kafka_network_requestmetrics_requests_total{request=\"Produce\",version=\"12\"} 1.2E7\n\
+        kafka_network_requestmetrics_requests_total{request=\"Produce\",version=\"13\"} 3.0\n\
+        kafka_network_requestmetrics_requests_total{request=\"Fetch\",version=\"17\"} 40.0\n\
+        kafka_network_requestmetrics_requests_total{request=\"FetchConsumer\",version=\"17\"} 40.0\n\
+        kafka_server_brokertopicmetrics_bytesin_total 500.0\njvm_threads_current 70.0\n\
+        kafka_server_brokertopicmetrics_bytesout_total 20.0\n";
 
     fn told() -> Counted {
         let mut counted = Counted::default();
@@ -113,7 +140,7 @@ mod tests {
     #[test]
     fn a_node_that_began_anew_has_not_counted_all() {
         let (before, mut now) = (told(), told());
-        now.add("kafka_requests_total{api=\"Fetch\",version=\"17\"} 2.0\n");
+        now.add("kafka_network_requestmetrics_requests_total{request=\"Fetch\",version=\"17\"} 2.0\n");
         let grown = now.since(&before).expect("nobody began anew");
         assert_eq!(grown.requests.into_iter().collect::<Vec<_>>(), [("Fetch".to_owned(), 2)]);
         assert_eq!(before.since(&now), None);

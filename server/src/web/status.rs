@@ -239,7 +239,7 @@ impl Status {
         self.pending = (1..=levels)
             .map(|level| {
                 let of_level = pending.iter().filter(|pending| pending.level == level);
-                let (width_ms, ahead) = (geometry.slot_width_ms(level), slots_ahead(geometry.ratio));
+                let (width_ms, ahead) = (geometry.slot_width_ms(level), geometry.writable() + 1);
                 Level::of(level, width_ms, ahead, self.at_ms, of_level)
             })
             .collect();
@@ -382,11 +382,6 @@ impl Level {
         }
         Self { level, slot_width_ms: width_ms, slots, overdue }
     }
-}
-
-/// The current slot and the writable ones after it.
-fn slots_ahead(ratio: u32) -> i64 {
-    i64::from(ratio) * 3 / 2 + 1
 }
 
 /// Each lane as the worker tells that was heard last.

@@ -33,9 +33,11 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 /// Between two calls of the caller that is measured.
 const PACE: Duration = Duration::from_millis(5);
 const SAMPLES: usize = 400;
-/// What two cores that are shared with the abuse, the broker and other tests may add. A flood of calls was seen to add
-/// 37 to 46 ms on a machine at half its usual speed, and 78 ms beside a build.
-const FLOOR: Duration = Duration::from_millis(150);
+/// What two cores that are shared with the abuse, the broker and other tests may add.
+const FLOOR: Duration = Duration::from_millis(50);
+/// The same for a flood of calls, which was seen to add 37 to 46 ms on a machine at half its usual speed, and 78 ms
+/// beside a build.
+const FLOOR_OF_FLOOD: Duration = Duration::from_millis(150);
 
 /// A connection of its own, whose streams the server may send `window` bytes unread.
 async fn connection(grpc: SocketAddr, window: u32) -> SchedulerClient<Channel> {
@@ -71,8 +73,8 @@ fn apart() -> Runtime {
 
 /// Measures beside the abuse, prints, and judges. A build on the same machine is no
 /// fault of the server's, so the best of a few measurements counts.
-async fn judge(abuse: &str, door: &Knocked, before: Duration) {
-    let bound = (before * 2).max(before + FLOOR);
+async fn judge(abuse: &str, door: &Knocked, before: Duration, floor: Duration) {
+    let bound = (before * 2).max(before + floor);
     let mut during = Duration::MAX;
     for _ in 0..3 {
         during = during.min(p99(door).await);
@@ -130,7 +132,7 @@ async fn streams_that_read_no_answers_keep_no_room_from_others() {
         unread.push(unread_stream(&door, &SENT).await);
     }
     timeout(LONG, standstill(&SENT)).await.unwrap();
-    judge("64 streams that read no answers", &door, before).await;
+    judge("64 streams that read no answers", &door, before, FLOOR).await;
     drop(unread);
 }
 
@@ -147,7 +149,7 @@ async fn a_flood_of_calls_beyond_the_limit_of_a_connection() {
         move || apart().block_on(stop.run_until_cancelled_owned(flood(grpc)))
     });
     sleep(Duration::from_secs(1)).await;
-    judge("4,096 callers without a pause", &door, before).await;
+    judge("4,096 callers without a pause", &door, before, FLOOR_OF_FLOOD).await;
     stop.cancel();
     assert!(flood.await.unwrap().is_none());
 }
@@ -211,7 +213,7 @@ async fn ten_thousand_open_streams() {
             open.push((sender, answers.unwrap().into_inner()));
         }
     }
-    judge("10,000 open streams", &door, before).await;
+    judge("10,000 open streams", &door, before, FLOOR).await;
     // Each still does its work.
     for (sender, answers) in open.iter_mut().step_by(997) {
         sender.send(item(1, 10)).await.unwrap();
@@ -229,7 +231,7 @@ async fn headers_of_a_megabyte() {
         let stop = stop.clone();
         move || apart().block_on(stop.run_until_cancelled_owned(large_headers(grpc)))
     });
-    judge("1 MB of gRPC metadata", &door, before).await;
+    judge("1 MB of gRPC metadata", &door, before, FLOOR).await;
     stop.cancel();
     assert!(abuse.await.unwrap().is_none(), "such a call was accepted");
 }

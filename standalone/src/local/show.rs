@@ -63,7 +63,7 @@ fn table(description: &Description) -> String {
             [entry.name.clone(), state.to_owned(), pid, speaks.to_owned(), address, http, leads.to_owned()]
         })
         .collect();
-    let table = columns(["NAME", "STATE", "PID", "SPEAKS", "ADDRESS", "METRICS, HEALTH", ""], &rows);
+    let table = columns(["NAME", "STATE", "PID", "SPEAKS", "ADDRESS", "HTTP", ""], &rows);
     format!("{table}\nData and logs: {}", description.dir.display())
 }
 
@@ -74,6 +74,8 @@ fn doors<'a>(description: &'a Description, name: &str) -> (&'static str, String,
         ("gRPC", address(), Some(&coordinator.http))
     } else if let Some(worker) = description.workers.iter().find(|one| one.name == name) {
         ("-", "-".to_owned(), Some(&worker.http))
+    } else if name == "prometheus" {
+        ("PromQL", "-".to_owned(), description.prometheus.as_deref())
     } else if name == "etcd" {
         ("etcd", address(), None)
     } else if description.databases.iter().any(|one| one.name == name) {

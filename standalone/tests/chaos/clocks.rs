@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use ksched_testbed::links::TIMED;
+use ksched_testbed::{http, links::TIMED};
 
 use crate::{
     bed::{Bed, now_ms},
@@ -31,10 +31,21 @@ fn stepped(bed: &Bed, scenario: &'static str, spec: &str) {
     let outcome = until_ended(bed, scenario, light(16), || {
         bed.links().set_clock(spec);
         thread::sleep(WRONG);
+        let (ahead_s, wanted_s) = (ahead_s(bed), spec.parse::<f64>().unwrap());
+        assert!((ahead_s - wanted_s).abs() < 60.0, "{TIMED} is {ahead_s} s ahead");
         bed.links().set_clock("+0");
     });
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(BOUND);
+}
+
+/// By how much [`TIMED`] found itself ahead of a coordinator's clock when it last heard of one.
+fn ahead_s(bed: &Bed) -> f64 {
+    let workers = bed.cluster.describe().workers;
+    let timed = workers.iter().find(|worker| worker.name == TIMED).expect("a worker");
+    let metrics = http::get(&timed.http, "/metrics");
+    let line = metrics.lines().find_map(|line| line.strip_prefix("ksched_clock_skew_seconds "));
+    line.and_then(|value| value.parse().ok()).expect("a figure")
 }
 
 /// It never had the right time.
@@ -66,6 +77,9 @@ pub(crate) fn drifting(bed: &Bed) {
     let outcome = until_ended(bed, scenario, load, || {
         bed.links().set_clock("+0 x1.01");
         thread::sleep(Duration::from_secs(45));
+        let ahead_s = ahead_s(bed);
+        table::note(scenario, format!("{TIMED} was {ahead_s:.3} s ahead in the end"));
+        assert!(ahead_s > 0.3, "{TIMED} does not drift");
         // Without its own rate libfaketime keeps the last.
         bed.links().set_clock("+0 x1");
     });

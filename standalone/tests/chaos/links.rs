@@ -12,6 +12,7 @@ use crate::{
     bed::Bed,
     mischief::{light, until_ended},
     run::Load,
+    zombies,
 };
 
 const CUT: Duration = Duration::from_secs(8);
@@ -19,6 +20,8 @@ const CUT: Duration = Duration::from_secs(8);
 const BEYOND_LEASE: Duration = Duration::from_secs(12);
 /// Beyond the time after which a schedule's outcome is unknown.
 const BEYOND_TIMEOUT: Duration = Duration::from_secs(14);
+/// Answers of each kind, if they are asked for so often.
+const LOST: u32 = 2;
 /// What comes on top of the cut itself.
 const AFTERWARDS: Duration = Duration::from_secs(12);
 
@@ -29,9 +32,11 @@ pub(crate) fn answers_lost(bed: &Bed) {
     let link = &bed.links().worker_kafka;
     let outcome = until_ended(bed, scenario, light(16), || {
         for api in [Api::PRODUCE, Api::ADD_OFFSETS_TO_TXN, Api::TXN_OFFSET_COMMIT, Api::END_TXN, Api::FETCH] {
-            link.on(api, 2, Action::LoseAnswer);
+            link.on(api, LOST, Action::LoseAnswer);
             thread::sleep(Duration::from_secs(2));
         }
+        let unused: Vec<_> = link.rules().into_iter().filter(|rule| rule.times == LOST).collect();
+        assert!(unused.is_empty(), "no answer was lost to {unused:?}");
     });
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(AFTERWARDS);
@@ -71,7 +76,18 @@ pub(crate) fn worker_from_coordinators_one_way(bed: &Bed) {
 fn worker_coordinators(bed: &Bed, scenario: &'static str, cut: Cut) {
     bed.wait_lane_on(LINKED);
     let links = &bed.links().worker_coordinators;
-    let outcome = until_ended(bed, scenario, light(18), || cut_off(links, cut, BEYOND_LEASE));
+    let since = bed.log_length(LINKED);
+    let outcome = until_ended(bed, scenario, light(18), || {
+        let (lanes, before) = (zombies::lanes_of(bed, LINKED), zombies::Logs::now(bed));
+        cut_off(links, cut, BEYOND_LEASE);
+        // While its heartbeats arrive, the lease goes on.
+        if cut != Cut::Answers {
+            lanes.iter().for_each(|lane| _ = zombies::taken_over(bed, lane, LINKED, &before));
+        }
+    });
+    if cut != Cut::Answers {
+        zombies::assert_said(bed, LINKED, since);
+    }
     outcome.assert_exact_but_order();
     // It fires until it is fenced: nothing has to wait for the lease.
     outcome.assert_worst_below(Duration::from_secs(6));
@@ -87,6 +103,8 @@ pub(crate) fn coordinators_from_kafka(bed: &Bed) {
 pub(crate) fn coordinators_from_kafka_one_way(bed: &Bed) {
     let scenario = "links::coordinators_from_kafka_one_way";
     coordinators_kafka(bed, scenario, light(22), Cut::Answers, BEYOND_TIMEOUT);
+    let scenario = "links::coordinators_from_kafka_one_way, requests";
+    coordinators_kafka(bed, scenario, light(15), Cut::Requests, CUT);
 }
 
 fn coordinators_kafka(bed: &Bed, scenario: &'static str, load: Load, cut: Cut, time: Duration) {
@@ -98,9 +116,17 @@ fn coordinators_kafka(bed: &Bed, scenario: &'static str, load: Load, cut: Cut, t
 
 /// Lanes go on, schedules are taken: nothing is late.
 pub(crate) fn coordinators_from_etcd(bed: &Bed) {
-    let scenario = "links::coordinators_from_etcd";
+    coordinators_etcd(bed, "links::coordinators_from_etcd", Cut::Both);
+}
+
+pub(crate) fn coordinators_from_etcd_one_way(bed: &Bed) {
+    coordinators_etcd(bed, "links::coordinators_from_etcd_one_way, answers", Cut::Answers);
+    coordinators_etcd(bed, "links::coordinators_from_etcd_one_way, requests", Cut::Requests);
+}
+
+fn coordinators_etcd(bed: &Bed, scenario: &'static str, cut: Cut) {
     let links = &bed.links().etcd;
-    let outcome = until_ended(bed, scenario, light(18), || cut_off(links, Cut::Both, BEYOND_LEASE));
+    let outcome = until_ended(bed, scenario, light(18), || cut_off(links, cut, BEYOND_LEASE));
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(Duration::from_secs(5));
 }

@@ -1,7 +1,20 @@
 //! A worker that is thought dead and is not: at most one of two that hold the same lane fires.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::{ControlFlow, Range},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
+use bytes::Bytes;
+use ksched_client::{
+    Message,
+    reader::{Since, TopicReader, Until},
+};
+use ksched_core::message::Content;
+use ksched_kafka::{Log as _, Outgoing, Producer as _};
 use ksched_proto::v1::JobState;
 use ksched_testbed::{
     bed::{eventually, job_name},
@@ -10,8 +23,10 @@ use ksched_testbed::{
     wire::Api,
 };
 
+use parking_lot::Mutex;
+
 use crate::{
-    bed::Bed,
+    bed::{Bed, WORKERS, block_on, now_ms},
     mischief::{light, until_ended},
     table,
 };
@@ -24,6 +39,10 @@ const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(30);
 const FIRES_ON: Duration = Duration::from_millis(1_500);
 const FENCED: &str = "fenced: a newer holder has the job";
 const BOUND: Duration = Duration::from_secs(25);
+/// Due over as many ms as there are.
+const MESSAGES: usize = 4_000;
+/// A transaction may last 10 s, and the broker looks for those each 10 s; 2 s are for two busy cores.
+const HELD_UP_MS: Range<i64> = 1_000..22_000;
 
 /// Its EndTxn is on its way when it is stopped, beyond its lease. Another has taken over when the request comes to
 /// the broker, and then the zombie goes on.
@@ -87,23 +106,23 @@ pub(crate) fn two_holders(bed: &Bed) {
 }
 
 /// Jobs of the lanes that it holds.
-fn lanes_of(bed: &Bed, worker: &str) -> Vec<String> {
+pub(crate) fn lanes_of(bed: &Bed, worker: &str) -> Vec<String> {
     let is_its = |state: &&JobState| job_name(state).starts_with("lane/") && state.worker_name == worker;
     bed.jobs().iter().filter(is_its).map(|state| job_name(state).to_owned()).collect()
 }
 
 /// How long each worker's log was.
-struct Logs(BTreeMap<String, u64>);
+pub(crate) struct Logs(BTreeMap<String, u64>);
 
 impl Logs {
-    fn now(bed: &Bed) -> Self {
+    pub(crate) fn now(bed: &Bed) -> Self {
         let workers = bed.cluster.describe().workers.into_iter();
         Self(workers.map(|worker| (worker.name.clone(), bed.log_length(&worker.name))).collect())
     }
 }
 
 /// Waits for another holder of that lane, and for it to have said since that it has taken over.
-fn taken_over(bed: &Bed, lane: &str, from: &str, before: &Logs) -> String {
+pub(crate) fn taken_over(bed: &Bed, lane: &str, from: &str, before: &Logs) -> String {
     let by = eventually("next holder", TAKEN_OVER_WITHIN, || {
         let jobs = bed.jobs();
         let it = jobs.into_iter().find(|state| job_name(state) == lane)?;
@@ -117,7 +136,62 @@ fn taken_over(bed: &Bed, lane: &str, from: &str, before: &Logs) -> String {
     by
 }
 
-fn assert_said(bed: &Bed, worker: &str, since: u64) {
+pub(crate) fn assert_said(bed: &Bed, worker: &str, since: u64) {
     let said = bed.log_since(worker, since);
     assert!(said.contains(FENCED), "{worker} did not say that it was fenced:\n{said}");
+}
+
+/// Every worker dies while it fires into a target, and none comes back in time: the broker itself ends what they left
+/// open, and until then whoever else writes there is held up (I8).
+pub(crate) fn nobody_takes_over(bed: &Bed) {
+    let scenario = "zombies::nobody_takes_over";
+    bed.wait_lane_on(LINKED);
+    let topic = bed.target(scenario);
+    let seen = Arc::new(Mutex::new((vec![0_u32; MESSAGES], 0)));
+    let into = Arc::clone(&seen);
+    let reader = TopicReader::start(Arc::clone(&bed.log), &topic, Since::End, Until::Stopped, move |r| {
+        let (copies, held_up_ms) = &mut *into.lock();
+        let value = r.record.content.value.as_deref();
+        match value.and_then(|v| std::str::from_utf8(v).ok()?.parse::<usize>().ok()) {
+            Some(n) => copies[n] += 1,
+            // Of somebody else's; the broker has stamped it.
+            None => *held_up_ms = i64::max(*held_up_ms, r.at_us / 1_000 - r.record.timestamp_ms),
+        }
+        ControlFlow::Continue(())
+    });
+    let _reader = reader.expect("a reader");
+    let link = &bed.links().worker_kafka;
+    let due_ms = now_ms() + 2_000;
+    let message = |n: usize| Message::new(&topic).value(n.to_string()).due_ms(due_ms + n as i64);
+    let accepted = block_on(bed.client().batch((0..MESSAGES).map(message).collect()));
+    assert!(accepted.iter().all(Result::is_ok));
+    thread::sleep(Duration::from_millis((due_ms + 500 - now_ms()).unsigned_abs()));
+    link.on(Api::END_TXN, 1, Action::Hold);
+    assert!(link.wait_caught(1, SEEN_WITHIN), "no EndTxn came");
+    WORKERS.iter().for_each(|worker| bed.cluster.kill(worker).unwrap());
+
+    let mut producer = bed.log.producer().unwrap();
+    let content = Content { value: Some(Bytes::from_static(b"somebody's")), ..Content::default() };
+    let until_ms = now_ms() + HELD_UP_MS.end;
+    while now_ms() < until_ms {
+        for partition in 0..4 {
+            let partition = Some(partition);
+            let record = Outgoing { topic: &topic, partition, timestamp_ms: None, content: &content };
+            producer.send(0, record).unwrap();
+        }
+        assert!(producer.flush().unwrap().is_empty(), "records are taken");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let (so_far, held_up_ms) = seen.lock().clone();
+    let fired = so_far.iter().filter(|copies| **copies > 0).count();
+    table::note(scenario, format!("{fired} of {MESSAGES} fired, others held up for at most {held_up_ms} ms"));
+    assert!(HELD_UP_MS.contains(&held_up_ms), "held up for {held_up_ms} ms");
+
+    link.heal();
+    WORKERS.iter().for_each(|worker| bed.cluster.start_again(worker).unwrap());
+    eventually("all of them", BOUND, || seen.lock().0.iter().all(|copies| *copies > 0).then_some(()));
+    thread::sleep(Duration::from_secs(1));
+    let doubled = seen.lock().0.iter().filter(|copies| **copies > 1).count();
+    table::push_counted(scenario, MESSAGES, [0, doubled, 0], held_up_ms);
+    assert_eq!(doubled, 0);
 }

@@ -3,7 +3,7 @@
 //!
 //! There are two clusters, side by side: the *usual* one with the default wheel, whose processes are killed and
 //! paused, and the *small* one, whose wheel turns within minutes; after that the *loose* one, which delivers at
-//! least once, and the *traced* one, whose processes send their spans. The scenarios of a stage run at the same
+//! least once, and the *seen* one, which Prometheus watches and whose processes send their spans. The scenarios of a stage run at the same
 //! time, the stages of a cluster one after the other.
 //! `cargo test --test end_to_end -- WORD…` runs the scenarios whose names contain one of the words, `--list`
 //! names them.
@@ -14,6 +14,7 @@
 
 mod at_least_once;
 mod costs;
+mod dashboards;
 mod dedupe;
 mod doors;
 mod faults;
@@ -91,9 +92,12 @@ fn loose() -> Stages {
     vec![stage![at_least_once::target_grown], stage![at_least_once::worker_killed]]
 }
 
-/// On a cluster with traces.
-fn traced() -> Stages {
-    vec![stage![traces::of_a_call, traces::of_records_that_bring_one]]
+/// On a cluster that is seen by all means.
+fn seen() -> Stages {
+    vec![
+        stage![traces::of_a_call, traces::of_records_that_bring_one],
+        stage![dashboards::each_panel_finds_something],
+    ]
 }
 
 fn main() -> ExitCode {
@@ -101,11 +105,7 @@ fn main() -> ExitCode {
     // Those of a row run one after the other, beside the other row's: two cores are few.
     let rows: [Vec<Row>; 2] = [
         vec![("usual", usual(), Bed::usual)],
-        vec![
-            ("small", small(), Bed::small),
-            ("loose", loose(), Bed::loose),
-            ("traced", traced(), Bed::traced),
-        ],
+        vec![("small", small(), Bed::small), ("loose", loose(), Bed::loose), ("seen", seen(), Bed::seen)],
     ];
     let wanted = |stages: Stages| -> Stages {
         let is_wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));

@@ -13,6 +13,9 @@ use crate::{
     table,
 };
 
+/// It is killed by the harness after 15 s.
+const ENDS_WITHIN_MS: i64 = 14_000;
+
 pub(crate) fn worker_stopped_cleanly(bed: &Bed) {
     let scenario = "restarts::worker_stopped_cleanly";
     bed.wait_all_lanes_held();
@@ -22,7 +25,9 @@ pub(crate) fn worker_stopped_cleanly(bed: &Bed) {
     thread::sleep(Duration::from_secs(5));
     let at_ms = now_ms();
     bed.cluster.stop(&worker).unwrap();
-    table::note(scenario, format!("{worker} was gone after {} ms", now_ms() - at_ms));
+    let took_ms = now_ms() - at_ms;
+    table::note(scenario, format!("{worker} was gone after {took_ms} ms"));
+    assert!(took_ms < ENDS_WITHIN_MS, "{worker} did not end by itself");
     thread::sleep(Duration::from_secs(4));
     bed.cluster.start_again(&worker).unwrap();
     let outcome = run.finish(Some(at_ms));
