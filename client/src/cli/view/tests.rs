@@ -111,7 +111,7 @@ fn what_is_not_known_is_no_alarm_and_is_not_shown_as_nothing() {
 #[test]
 fn charts_show_the_highest_of_each_step_and_gaps_as_gaps() {
     let mut history = History::default();
-    for (at_ms, delivered_per_s) in [(500, 9.0), (20_000, 1.0), (20_900, 3.0), (40_000, 2.0)] {
+    for (at_ms, delivered_per_s) in [(500, 9.0), (20_000, 3.0), (20_900, 1.0), (40_000, 2.0)] {
         history.note(&View { at_ms, delivered_per_s, ..View::default() });
     }
     let highest = history.highest(4, 10_000, |sample| Some(sample.delivered_per_s));
