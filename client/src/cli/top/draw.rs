@@ -167,12 +167,11 @@ fn workers(frame: &mut Frame<'_>, area: Rect, view: &View, ink: Ink) {
 }
 
 fn header_of(view: &View) -> String {
-    let coordinators = match (view.coordinators, view.answered, view.ready) {
-        (0, ..) => "coordinators not known".to_owned(),
-        (all, _, ready) if ready == all => format!("{} ready", plural(all, "coordinator")),
-        (all, answered, ready) => {
-            format!("{}, {answered} answering, {ready} ready", plural(all, "coordinator"))
-        }
+    let all = plural(view.coordinators, "coordinator");
+    let coordinators = match (view.coordinators, view.ready) {
+        (0, _) => "coordinators not known".to_owned(),
+        (number, ready) if ready == number => format!("{all} ready"),
+        (_, ready) => format!("{ready} of {all} ready"),
     };
     let leader = if view.leader.is_empty() { "nobody" } else { &view.leader };
     format!("cluster {} {}, {coordinators}, {leader} makes jobs", view.cluster, view.versions)
@@ -185,15 +184,14 @@ fn state_of(shown: &Shown, now: Instant) -> (String, Tone) {
         (Some(away), Some(_)) => (format!("{away}; this is what was seen last:"), Tone::Bad),
         (None, None) => ("asking the coordinators…".to_owned(), Tone::Quiet),
         (None, Some(view)) => {
-            let (word, tone) = match (view.ready, view.alarms.is_empty()) {
-                (_, true) => ("all well", Tone::Plain),
-                (0, false) => ("not ready", Tone::Bad),
-                (_, false) => ("look here", Tone::Warn),
+            let (word, tone) = match (view.alarms.is_empty(), view.unknown.is_empty(), view.ready) {
+                (true, true, _) => ("all well", Tone::Plain),
+                (true, false, _) => ("partly unknown", Tone::Warn),
+                (false, _, 0) => ("not ready", Tone::Bad),
+                (false, ..) => ("look here", Tone::Warn),
             };
-            let mut said = vec![word.to_owned()];
-            said.extend(view.alarms.iter().cloned());
-            said.extend(view.unknown.iter().map(|what| format!("not known: {what}")));
-            (said.join("; "), tone)
+            let said = [word.to_owned()].into_iter().chain(view.alarms.clone()).chain(view.unknown.clone());
+            (said.collect::<Vec<_>>().join("; "), tone)
         }
     }
 }

@@ -44,6 +44,25 @@ fn all_of_it_fits_80_by_24() {
 }
 
 #[test]
+fn what_is_missing_is_said_and_all_is_not_well() {
+    let (now, mut answers) = (Instant::now(), answers());
+    answers.told.remove(0);
+    (answers.ready, answers.jobs, answers.workers) = (1, Ok(Vec::new()), Ok(Vec::new()));
+    answers.cluster.cluster = None;
+    answers.unknown = vec!["a at h:1 does not answer".to_owned()];
+    let mut shown = Shown::new(now);
+    shown.note(Ok(View::of(&answers)), now);
+    let lines = lines(&shown, (80, 24), now);
+    assert!(lines[0].contains("1 of 2 coordinators ready, a makes jobs"), "{}", lines[0]);
+    assert!(
+        lines[1].starts_with("partly unknown; a at h:1 does not answer; what is pending"),
+        "{}",
+        lines[1]
+    );
+    assert!(lines.iter().any(|line| line == "none"), "{}", lines.join("\n"));
+}
+
+#[test]
 fn much_room_is_used() {
     let now = Instant::now();
     let lines = lines(&shown(now), (200, 50), now);
