@@ -18,7 +18,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc::{self, error::TryRecvError},
     task::{JoinSet, spawn_blocking},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,8 @@ const PATIENCE: Settings = Settings {
 };
 /// How soon an answer is shown; keys are heard at once.
 const TICK: Duration = Duration::from_millis(100);
+/// Of a terminal that is gone crossterm reads for ever; then there is nothing to give back.
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 const NO_TERMINAL: &str = "top draws on a terminal, and stdout is none: `workers`, `jobs` and `lanes` print the \
                            same once, with `--output json` for programs";
 
@@ -77,9 +79,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         shown = &mut showing => shown,
         ended = told_to_end() => {
             stop.cancel();
-            let shown = showing.await;
+            let shown = timeout(LEAVE_WITHIN, &mut showing).await;
             ended?;
-            shown
+            shown.unwrap_or(Ok(Ok(())))
         }
     };
     Ok(shown.map_err(|error| Failure::MayPass(error.to_string()))??)
@@ -125,7 +127,7 @@ fn is_end(event: &Event) -> bool {
     is_key && *kind != KeyEventKind::Release
 }
 
-/// By a signal: of the keyboard none comes while keys are read one by one.
+/// By a signal. The keyboard sends none while keys are read one by one.
 async fn told_to_end() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
