@@ -2,7 +2,9 @@
 //!
 //! These types live at the doors only; inside, `ksched-core` has the domain types.
 
+pub mod activity;
 mod codec;
+pub mod time;
 
 /// Package `ksched.v1`.
 pub mod v1 {

@@ -9,6 +9,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 use ksched_proto::v1::{self, admin_client::AdminClient, scheduler_client::SchedulerClient};
 use prost::Message as _;
 use tonic::{Request, Response, Status, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use self::{coordinators::Coordinators, retry::Retry};
 use crate::{
@@ -151,6 +154,32 @@ impl Client {
             }
         });
         Ok(response.await?.jobs)
+    }
+
+    /// What the coordinator that is asked alone knows: a client of one address asks that one.
+    ///
+    /// # Errors
+    /// As [`schedule`](Self::schedule).
+    pub async fn activity(&self) -> Result<v1::GetActivityResponse, Error> {
+        self.call(|channel| {
+            move |timeout| async move {
+                AdminClient::new(channel).get_activity(within(v1::GetActivityRequest {}, timeout)).await
+            }
+        })
+        .await
+    }
+
+    /// Whether the coordinator that is asked says that it can serve.
+    ///
+    /// # Errors
+    /// As [`schedule`](Self::schedule).
+    pub async fn is_ready(&self) -> Result<bool, Error> {
+        let response = self.call(|channel| {
+            move |timeout| async move {
+                HealthClient::new(channel).check(within(HealthCheckRequest::default(), timeout)).await
+            }
+        });
+        Ok(response.await?.status() == ServingStatus::Serving)
     }
 
     /// Attempts a call until it succeeds, is refused, or the deadline has come.

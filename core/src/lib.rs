@@ -10,9 +10,11 @@
 //! | [`delivered`] | the readable headers a message is delivered with |
 //! | [`wheel`] | geometry of the timing wheel; where a message goes now |
 //! | [`lane`] | the due lane: what fires next, what is settled, what is committed, which copies are one |
+//! | [`lateness`] | its buckets, and quantiles estimated from them |
 //! | [`jobs`] | which buckets need a drain, who should hold which job |
 //! | [`trace`] | W3C trace context: which span stands for a message's scheduling |
 //! | [`time`] | due times and delays as users write them |
+//! | [`words`] | numbers, spans and instants as people read them |
 //! | [`validate`] | what is accepted from users: topics, headers, sizes, due times |
 //! | [`intake`] | the header dialects of the intake topic |
 //! | [`clock`] | when a wall clock may be believed |
@@ -28,6 +30,7 @@ pub mod id;
 pub mod intake;
 pub mod jobs;
 pub mod lane;
+pub mod lateness;
 pub mod message;
 pub mod mutant;
 pub mod packed;
@@ -35,3 +38,4 @@ pub mod time;
 pub mod trace;
 pub mod validate;
 pub mod wheel;
+pub mod words;

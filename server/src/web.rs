@@ -7,7 +7,7 @@
 //! | `status` | what is shown, as one value |
 //! | `cache` | one look at a time, kept for a second |
 //! | `glance` | what only Kafka can tell |
-//! | `page`, `chart`, `words` | that value as HTML |
+//! | `page`, `chart` | that value as HTML |
 //! | `compat` | that value in the earlier system's shapes |
 
 mod cache;
@@ -16,7 +16,6 @@ mod compat;
 mod glance;
 mod page;
 mod status;
-mod words;
 
 use std::{
     collections::HashMap,

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+pub use ksched_core::lateness::BUCKETS_S as LATENESS_BUCKETS_S;
 use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, text::encode_eof, text::encode_registry},
@@ -185,12 +186,6 @@ pub(crate) fn count_spans(fate: Fate, spans: u64) {
     };
     SPANS.get_or_create(&OfFate { fate }).inc_by(spans);
 }
-
-/// 1 ms to 1 h: a healthy lane sits in the first few, an outage in the last. Workers tell
-/// coordinators how many messages fell into each (`LaneFigures`), so these never change.
-pub const LATENESS_BUCKETS_S: [f64; 17] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0,
-];
 
 /// From a transaction of a few records to the drain of a bucket with millions.
 const SPAN_BUCKETS_S: [f64; 16] =

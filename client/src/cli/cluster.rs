@@ -1,4 +1,4 @@
-//! `workers` and `jobs`.
+//! `workers`, `jobs` and `lanes`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use crate::{
     connection::ServerArguments,
+    onlooker::Onlooker,
     output::{self, Failure, Format},
+    view::Lane,
 };
 
 #[derive(Debug, Args)]
@@ -69,9 +71,21 @@ pub(crate) async fn jobs(arguments: Arguments) -> Result<(), Failure> {
     output::table(["JOB", "KIND", "WORKER", "FENCE"], &rows)
 }
 
+pub(crate) async fn lanes(arguments: Arguments) -> Result<(), Failure> {
+    let servers = arguments.server.addresses().to_vec();
+    let look = |client| async move { Onlooker::new(client, servers).look().await };
+    let view = arguments.server.ask(look).await?;
+    view.unknown.iter().for_each(|what| output::note(&format!("not known: {what}")));
+    if arguments.output == Format::Json {
+        return output::json(&view.lanes);
+    }
+    let rows: Vec<_> = view.lanes.iter().map(|lane| lane.cells(view.at_ms)).collect();
+    output::table(Lane::HEADING, &rows)
+}
+
 /// Jobs by kind: numbered ones as ranges, drains (whose partitions say nothing to
 /// people) as a count.
-fn summary(jobs: &[String]) -> String {
+pub(crate) fn summary(jobs: &[String]) -> String {
     let mut drains = 0;
     let mut kinds: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
     let mut others = Vec::new();

@@ -40,7 +40,17 @@ pub(crate) struct KafkaArguments {
 impl ServerArguments {
     /// A client that outlasts a coordinator's restart, for runs of some length.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(&self.server, Settings::default())?)
+        self.client_with(Settings::default())
+    }
+
+    /// A client that is as patient as the settings say.
+    pub(crate) fn client_with(&self, settings: Settings) -> Result<Client, Failure> {
+        Ok(Client::connect(&self.server, settings)?)
+    }
+
+    /// As they were given.
+    pub(crate) fn addresses(&self) -> &[String] {
+        &self.server
     }
 
     /// Asks one thing, and says so if the answer does not come at once.

@@ -7,12 +7,15 @@ mod cluster;
 mod cluster_run;
 mod connection;
 mod floors;
+mod onlooker;
 mod output;
 mod plan;
 mod report;
 mod schedule;
 mod tail;
+mod top;
 mod verify;
+mod view;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,11 @@ enum Command {
     Workers(cluster::Arguments),
     /// Lists the jobs and who holds them.
     Jobs(cluster::Arguments),
+    /// Lists the due lanes: holder, what waits, rate and lateness of the last seconds.
+    #[command(after_help = "Example:\n  ksched-client lanes --server 10.0.0.1:50051 --output json")]
+    Lanes(cluster::Arguments),
+    /// Shows the cluster live, on the whole terminal: lanes, workers, rates, lateness.
+    Top(top::Arguments),
     /// Schedules a seeded plan of messages, reads what is delivered, judges it.
     Bench(bench::Arguments),
     /// Polls a database for what is due and produces it: what `bench --system` compares with.
@@ -81,6 +89,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Tail(arguments) => Box::pin(tail::run(arguments)).await,
         Command::Workers(arguments) => Box::pin(cluster::workers(arguments)).await,
         Command::Jobs(arguments) => Box::pin(cluster::jobs(arguments)).await,
+        Command::Lanes(arguments) => Box::pin(cluster::lanes(arguments)).await,
+        Command::Top(arguments) => Box::pin(top::run(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,
         #[cfg(feature = "experiment")]
         Command::Baseline(arguments) => Box::pin(baseline::run(arguments)).await,

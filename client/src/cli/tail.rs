@@ -185,7 +185,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The beginning, on one line, in at most so many characters; `null` for none.
-fn preview(text: Option<&str>, most: usize) -> String {
+pub(crate) fn preview(text: Option<&str>, most: usize) -> String {
     let Some(text) = text else { return "null".to_owned() };
     let fits = text.chars().nth(most).is_none();
     let shown = if fits { most } else { most - 1 };

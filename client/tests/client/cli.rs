@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &[impl AsRef<OsStr>]) -> Output {
 
 #[test]
 fn wrong_usage_exits_2() {
-    let wrong: [&[&str]; 7] = [
+    let wrong: [&[&str]; 9] = [
         &[],
         &["no-such-command"],
         &["schedule", "payload"],
@@ -27,6 +27,9 @@ fn wrong_usage_exits_2() {
         &["bench", "--delays", "30s..1s", "--kafka", "127.0.0.1:1"],
         &["bench", "--door", "back", "--kafka", "127.0.0.1:1"],
         &["verify", "--topic", "t", "--kafka", "127.0.0.1:1"],
+        &["top", "--interval", "0s"],
+        // Its stdout is no terminal here.
+        &["top"],
     ];
     for arguments in wrong {
         let output = run(arguments);

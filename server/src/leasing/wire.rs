@@ -6,6 +6,7 @@ use ksched_core::{
     cluster::{Cluster, DeliveredHeaders, Delivery, Geometry},
     jobs::{JobKind, JobName},
 };
+pub(crate) use ksched_proto::time::{at_ms, ms};
 use ksched_proto::v1;
 
 use super::Error;
@@ -27,16 +28,6 @@ pub(crate) fn timestamp_us(us: i64) -> prost_types::Timestamp {
 /// Milliseconds as a duration.
 pub(crate) fn duration(ms: i64) -> prost_types::Duration {
     prost_types::Duration { seconds: ms / 1_000, nanos: (ms % 1_000 * 1_000_000) as i32 }
-}
-
-/// A duration as milliseconds.
-pub(crate) fn ms(span: Option<&prost_types::Duration>) -> Option<i64> {
-    span.map(|span| span.seconds.saturating_mul(1_000).saturating_add(i64::from(span.nanos) / 1_000_000))
-}
-
-/// A timestamp as milliseconds since the epoch.
-pub(crate) fn at_ms(at: &prost_types::Timestamp) -> i64 {
-    at.seconds.saturating_mul(1_000).saturating_add(i64::from(at.nanos) / 1_000_000)
 }
 
 /// The cluster's settings; `kafka` is where Kafka is.

@@ -9,7 +9,10 @@ use std::{
 
 use futures::future::join_all;
 use ksched_kafka::Librdkafka;
-use ksched_proto::v1::{self, admin_client::AdminClient};
+use ksched_proto::{
+    activity::ScheduledRate,
+    v1::{self, admin_client::AdminClient},
+};
 use tokio::{
     sync::Mutex,
     task::{JoinHandle, spawn_blocking},
@@ -37,8 +40,6 @@ const KAFKA_PATIENCE: Duration = Duration::from_millis(300);
 const KAFKA_PATIENCE_AT_FIRST: Duration = Duration::from_secs(3);
 const LONG_PAST: Duration = Duration::from_secs(15);
 const PEER_PATIENCE: Duration = Duration::from_millis(800);
-/// Rates of what is counted here are those of this span.
-const WINDOW: Duration = Duration::from_secs(10);
 const GONE_FOR_MS: i64 = 60_000;
 const GAP_MS: i64 = 15_000;
 
@@ -55,8 +56,7 @@ struct Memory {
     untold: Vec<String>,
     /// By address, as all that is known of coordinators here.
     peers: BTreeMap<String, AdminClient<Channel>>,
-    /// When, and what a coordinator had scheduled by then.
-    scheduled: BTreeMap<String, VecDeque<(Instant, u64)>>,
+    scheduled: ScheduledRate,
     history: VecDeque<Sample>,
     /// Workers as they were when last seen with a lease, and when that was.
     workers: BTreeMap<String, (i64, Worker)>,
@@ -83,7 +83,7 @@ impl Cache {
             looking: None,
             untold: Vec::new(),
             peers: BTreeMap::new(),
-            scheduled: BTreeMap::new(),
+            scheduled: ScheduledRate::default(),
             history: VecDeque::new(),
             workers: BTreeMap::new(),
         }))
@@ -119,7 +119,7 @@ impl Memory {
             unknown.push("the store does not answer: workers and jobs are as they were last seen".to_owned());
         }
         let told = self.ask_peers(web, seen.as_deref(), &mut unknown).await;
-        let scheduled_per_s = self.note_scheduled(&told);
+        let scheduled_per_s = self.scheduled.note(Instant::now().into_std(), &told);
         let told: Vec<_> = told.into_iter().map(|(_, told)| told).collect();
         if !told.iter().any(|told| told.makes_jobs) {
             unknown.push(
@@ -218,23 +218,6 @@ impl Memory {
             }
         }
         told
-    }
-
-    fn note_scheduled(&mut self, told: &[(String, v1::GetActivityResponse)]) -> Option<f64> {
-        let now = Instant::now();
-        self.scheduled.retain(|address, _| told.iter().any(|(known, _)| known == address));
-        let rates = told.iter().filter_map(|(address, told)| {
-            let noted = self.scheduled.entry(address.clone()).or_default();
-            // A coordinator that was started anew counts from zero.
-            noted.retain(|(at, count)| now.duration_since(*at) <= WINDOW && *count <= told.scheduled);
-            noted.push_back((now, told.scheduled));
-            let (since, before) = noted.front()?;
-            let span_s = now.duration_since(*since).as_secs_f64();
-            (span_s > 0.0).then(|| (told.scheduled - before) as f64 / span_s)
-        });
-        let rates: Vec<f64> = rates.collect();
-        // A first look tells none, and neither does one long after the last.
-        (!rates.is_empty()).then(|| rates.iter().sum())
     }
 
     /// Those that are gone are shown for a minute, unless they came back under another id. Several

@@ -3,18 +3,18 @@
 mod tables;
 
 use askama::Template;
-use ksched_proto::v1;
+use ksched_core::{
+    lateness::Quantiles,
+    words::{UNKNOWN, clock, count, date, decimal, plural, rate, span},
+};
+use ksched_proto::{activity::BEHIND_MS, v1};
 
 use super::{
     cache::Shown,
     chart::{self, Bar},
-    status::{HISTORY_MS, Level, Quantiles, Status, WorkerState},
-    words::{UNKNOWN, clock, count, date, decimal, plural, rate, span},
+    status::{HISTORY_MS, Level, Status, WorkerState},
 };
 use crate::leasing::wire;
-
-/// A lane is behind when its next message is late by more than a heartbeat may hide.
-const OVERDUE_MS: i64 = 3_000;
 
 /// The parts that change.
 pub(super) struct Rendered {
@@ -195,12 +195,12 @@ fn tiles(status: &Status) -> Tiles {
                 "Lateness p99",
                 lateness.map_or_else(|| UNKNOWN.to_owned(), |q| decimal(q.p99)),
                 if lateness.is_some() { "ms" } else { "" },
-                match (lateness, overdue > OVERDUE_MS) {
+                match (lateness, overdue > BEHIND_MS) {
                     (_, true) => format!("a lane is {} behind", span(overdue)),
                     (Some(q), false) => format!("p50 {} ms", decimal(q.p50)),
                     (None, false) => "nothing delivered".to_owned(),
                 },
-                if overdue > OVERDUE_MS || lateness.is_some_and(|q| q.p99 > 1_000.0) { "warn" } else { "" },
+                if overdue > BEHIND_MS || lateness.is_some_and(|q| q.p99 > 1_000.0) { "warn" } else { "" },
             ),
             tile("Pending", told(totals.pending), "", "records in wheel and lanes".to_owned(), ""),
             tile(

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ksched_core::jobs::{self, JobKind, JobName};
-use ksched_proto::v1;
-use ksched_telemetry::metrics::LATENESS_BUCKETS_S;
+use ksched_core::{
+    jobs::{self, JobKind, JobName},
+    lateness::{Quantiles, quantiles},
+};
+use ksched_proto::{activity, v1};
 use serde::Serialize;
 
 use super::glance::Glance;
@@ -61,13 +63,6 @@ pub(super) struct Totals {
     pub(super) dead_letters: Option<i64>,
     pub(super) jobs_held: usize,
     pub(super) jobs_free: usize,
-}
-
-/// Estimated from counts by bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Quantiles {
-    pub(super) p50: f64,
-    pub(super) p99: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -243,8 +238,7 @@ impl Status {
                 Level::of(level, width_ms, ahead, self.at_ms, of_level)
             })
             .collect();
-        let active = lanes(sources.told);
-        let beat_ms = geometry.lease_ttl_ms / 4;
+        let active = activity::lanes(sources.told);
         self.lanes = (0..geometry.lanes)
             .map(|lane| {
                 let lag = leader.map(|_| {
@@ -253,13 +247,13 @@ impl Status {
                 });
                 let known = Lane { lane, lag, ..Lane::default() };
                 match active.get(&u32::from(lane)) {
-                    Some(activity) => known.with(activity, self.at_ms, beat_ms),
+                    Some(active) => known.with(active, self.at_ms, geometry.lease_ttl_ms),
                     None => known,
                 }
             })
             .collect();
         self.totals.delivered_per_s = self.lanes.iter().map(|lane| lane.delivered_per_s).sum();
-        self.totals.lateness_ms = quantiles(&sum(active.values().copied()));
+        self.totals.lateness_ms = quantiles(&activity::delivered_by_lateness(active.values().copied()));
     }
 
     fn add_seen(&mut self, sources: &Sources<'_>, seen: &Seen) {
@@ -301,19 +295,18 @@ impl Status {
             })
             .collect();
         self.coordinators.sort_by(|a, b| a.name.cmp(&b.name));
-        let silent_after_ms = sources.config.cluster.geometry.lease_ttl_ms * 3 / 5;
-        let (heard, mut held) = (heard(sources.told), BTreeMap::<&str, Held>::new());
+        let lease_ttl_ms = sources.config.cluster.geometry.lease_ttl_ms;
+        let (heard, mut held) = (activity::heard(sources.told), BTreeMap::<&str, Held>::new());
         for (job, claim) in &snapshot.claims {
             held.entry(&claim.worker_id).or_default().add(job);
         }
         for (id, info) in &snapshot.workers {
             let (heard, held) = (heard.get(&**id), held.remove(&**id).unwrap_or_default());
             let silent_for_ms = heard.and_then(|heard| wire::ms(heard.silent_for.as_ref()));
-            let state = match silent_for_ms {
-                Some(ms) if ms >= silent_after_ms => WorkerState::Silent,
-                // Forgotten, or heard by a coordinator that does not answer; unless it has just come.
-                None if sources.now_ms - info.registered_at_ms > silent_after_ms => WorkerState::Silent,
-                _ => WorkerState::Up,
+            let registered_for_ms = sources.now_ms - info.registered_at_ms;
+            let state = match activity::is_silent(silent_for_ms, registered_for_ms, lease_ttl_ms) {
+                true => WorkerState::Silent,
+                false => WorkerState::Up,
             };
             let active = heard.map_or(&[][..], |heard| &heard.lanes[..]);
             self.workers.push(Worker {
@@ -328,8 +321,8 @@ impl Status {
                 intakes: held.intakes,
                 drains: held.drains,
                 held: active.iter().filter_map(|lane| Some(lane.figures.as_ref()?.held)).sum(),
-                delivered_per_s: active.iter().map(rate).sum(),
-                lateness_ms: quantiles(&sum(active.iter())),
+                delivered_per_s: active.iter().map(activity::rate).sum(),
+                lateness_ms: quantiles(&activity::delivered_by_lateness(active.iter())),
                 dead_lettered: heard.map_or(0, |heard| heard.dead_lettered),
             });
         }
@@ -345,17 +338,16 @@ impl Status {
 }
 
 impl Lane {
-    fn with(self, activity: &v1::LaneActivity, now_ms: i64, beat_ms: i64) -> Self {
-        let figures = activity.figures.as_ref();
+    fn with(self, active: &v1::LaneActivity, now_ms: i64, lease_ttl_ms: i64) -> Self {
+        let figures = active.figures.as_ref();
         let next_due = figures.and_then(|figures| figures.next_due_time.as_ref());
         let next_due_ms = next_due.map(wire::at_ms);
         Self {
             held: figures.map(|figures| figures.held),
             next_due_ms,
-            // What it told is up to a heartbeat old: less than that is no lateness.
-            overdue_ms: next_due_ms.map_or(0, |due| now_ms.saturating_sub(due) - beat_ms).max(0),
-            delivered_per_s: rate(activity),
-            lateness_ms: quantiles(&activity.delivered_by_lateness),
+            overdue_ms: activity::overdue_ms(next_due_ms, now_ms, lease_ttl_ms),
+            delivered_per_s: activity::rate(active),
+            lateness_ms: quantiles(&active.delivered_by_lateness),
             ..self
         }
     }
@@ -384,86 +376,13 @@ impl Level {
     }
 }
 
-/// Each lane as the worker tells that was heard last.
-fn lanes(told: &[v1::GetActivityResponse]) -> BTreeMap<u32, &v1::LaneActivity> {
-    let mut freshest: BTreeMap<u32, (Option<i64>, &v1::LaneActivity)> = BTreeMap::new();
-    for worker in told.iter().flat_map(|told| &told.workers) {
-        let silent = wire::ms(worker.silent_for.as_ref());
-        for lane in &worker.lanes {
-            let number = lane.figures.as_ref().map_or(0, |figures| figures.lane);
-            let known = freshest.entry(number).or_insert((silent, lane));
-            if silent < known.0 {
-                *known = (silent, lane);
-            }
-        }
-    }
-    freshest.into_iter().map(|(number, (_, lane))| (number, lane)).collect()
-}
-
-/// Each worker as the coordinator tells that heard it last.
-fn heard(told: &[v1::GetActivityResponse]) -> BTreeMap<&str, &v1::WorkerActivity> {
-    let mut heard: Vec<_> = told.iter().flat_map(|told| &told.workers).collect();
-    heard.sort_by_key(|worker| std::cmp::Reverse(wire::ms(worker.silent_for.as_ref())));
-    heard.into_iter().map(|worker| (&*worker.worker_id, worker)).collect()
-}
-
 fn newest<T: Clone>(all: &[T]) -> Vec<T> {
     all.iter().take(LISTED).cloned().collect()
-}
-
-fn rate(lane: &v1::LaneActivity) -> f64 {
-    let count = lane.delivered_by_lateness.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
-    match wire::ms(lane.window.as_ref()) {
-        Some(window) if window > 0 => count as f64 * 1_000.0 / window as f64,
-        _ => 0.0,
-    }
-}
-
-fn sum<'a>(lanes: impl Iterator<Item = &'a v1::LaneActivity>) -> Vec<u64> {
-    let mut sum = vec![0_u64; LATENESS_BUCKETS_S.len() + 1];
-    for lane in lanes {
-        let counts = sum.iter_mut().zip(&lane.delivered_by_lateness);
-        counts.for_each(|(sum, count)| *sum = sum.saturating_add(*count));
-    }
-    sum
-}
-
-/// By linear interpolation within a bucket, as Prometheus does; `None` if nothing was counted.
-pub(super) fn quantiles(counts: &[u64]) -> Option<Quantiles> {
-    let total = counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
-    let at = |quantile: f64| {
-        let (rank, mut below) = (quantile * total as f64, 0.0);
-        let mut lower = 0.0;
-        for (count, bound_s) in counts.iter().zip(LATENESS_BUCKETS_S) {
-            let (count, upper) = (*count as f64, bound_s * 1_000.0);
-            if count > 0.0 && below + count >= rank {
-                return lower + (upper - lower) * (rank - below) / count;
-            }
-            (below, lower) = (below + count, upper);
-        }
-        lower
-    };
-    (total > 0).then(|| Quantiles { p50: at(0.5), p99: at(0.99) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_lie_within_their_buckets() {
-        assert_eq!(quantiles(&[0; 18]), None);
-        let mut counts = [0; 18];
-        (counts[3], counts[4]) = (98, 2);
-        let told = quantiles(&counts).unwrap();
-        assert!((5.0..=10.0).contains(&told.p50) && (10.0..=25.0).contains(&told.p99), "{told:?}");
-        let hours_late = {
-            let mut counts = [0; 18];
-            counts[17] = 1;
-            counts
-        };
-        assert_eq!(quantiles(&hours_late).map(|q| q.p99), Some(3_600_000.0));
-    }
 
     #[test]
     fn pending_records_fall_into_their_slots() {

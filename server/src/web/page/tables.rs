@@ -1,12 +1,13 @@
 //! The page's tables. Of long ones, what wants a look comes first and the rest is counted.
 
 use askama::Template;
-
-use super::OVERDUE_MS;
-use crate::web::{
-    status::{Job, Lane, Quantiles, Status, Worker, WorkerState},
+use ksched_core::{
+    lateness::Quantiles,
     words::{UNKNOWN, clock, count, date, decimal, rate, span},
 };
+use ksched_proto::activity::BEHIND_MS;
+
+use crate::web::status::{Job, Lane, Status, Worker, WorkerState};
 
 /// Rows of tables that tell of single jobs and messages.
 const ROWS: usize = 12;
@@ -36,7 +37,7 @@ pub(super) fn lanes(status: &Status) -> Table {
     let row = |lane: &&Lane| {
         let next = match lane.next_due_ms {
             Some(due) if due > status.at_ms => format!("in {}", span(due.saturating_sub(status.at_ms))),
-            Some(_) if lane.overdue_ms > OVERDUE_MS => format!("{} ago", span(lane.overdue_ms)),
+            Some(_) if lane.overdue_ms > BEHIND_MS => format!("{} ago", span(lane.overdue_ms)),
             Some(_) => "now".to_owned(),
             None => UNKNOWN.to_owned(),
         };
@@ -46,12 +47,12 @@ pub(super) fn lanes(status: &Status) -> Table {
             toned(holder.0.to_owned(), holder.1),
             number(lane.lag.map_or_else(unknown, count)),
             number(lane.held.map_or_else(unknown, |held| count(signed(held)))),
-            toned(next, if lane.overdue_ms > OVERDUE_MS { "num warn" } else { "num" }),
+            toned(next, if lane.overdue_ms > BEHIND_MS { "num warn" } else { "num" }),
             number(rate(lane.delivered_per_s)),
             number(lateness(lane.lateness_ms)),
         ]
     };
-    let is_fine = |lane: &Lane| !lane.worker.is_empty() && lane.overdue_ms <= OVERDUE_MS;
+    let is_fine = |lane: &Lane| !lane.worker.is_empty() && lane.overdue_ms <= BEHIND_MS;
     let (rows, more) = rows(&status.lanes, ROWS_MANY, is_fine, row);
     Table {
         caption: "Lanes",

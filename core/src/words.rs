@@ -1,20 +1,20 @@
-//! Numbers, spans and instants as people read them.
+//! Numbers, spans and instants as people read them, on the web page and in a terminal.
 
 use jiff::Timestamp;
 
 /// Of what is not known.
-pub(super) const UNKNOWN: &str = "–";
+pub const UNKNOWN: &str = "–";
 
-pub(super) fn rate(per_s: f64) -> String {
+pub fn rate(per_s: f64) -> String {
     if per_s > 0.0 && per_s < 10.0 { format!("{per_s:.1}") } else { count(per_s.round() as i64) }
 }
 
-pub(super) fn decimal(ms: f64) -> String {
+pub fn decimal(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.1}") } else { count(ms.round() as i64) }
 }
 
 /// Thousands are set apart, by a space that does not break.
-pub(super) fn count(number: i64) -> String {
+pub fn count(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = if number < 0 { "−".to_owned() } else { String::new() };
     for (place, digit) in digits.chars().enumerate() {
@@ -26,12 +26,12 @@ pub(super) fn count(number: i64) -> String {
     text
 }
 
-pub(super) fn plural(number: usize, what: &str) -> String {
+pub fn plural(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A span in its two largest units at most.
-pub(super) fn span(ms: i64) -> String {
+pub fn span(ms: i64) -> String {
     let s = ms / 1_000;
     let two = |large: i64, large_unit, small: i64, small_unit| match small {
         0 => format!("{large} {large_unit}"),
@@ -46,11 +46,11 @@ pub(super) fn span(ms: i64) -> String {
     }
 }
 
-pub(super) fn clock(ms: i64) -> String {
+pub fn clock(ms: i64) -> String {
     Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.strftime("%H:%M:%S").to_string())
 }
 
-pub(super) fn date(ms: i64) -> String {
+pub fn date(ms: i64) -> String {
     Timestamp::from_millisecond(ms)
         .map_or_else(|_| String::new(), |at| at.strftime("%b %-d %H:%M").to_string())
 }

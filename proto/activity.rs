@@ -1,0 +1,94 @@
+//! How the answers of several coordinators to `GetActivity` become one: each tells what it alone
+//! knows. The web page and `ksched-client` show the same facts by these rules.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use crate::{time::ms, v1};
+
+/// Rates of what is counted by those who look are those of this span.
+const WINDOW: Duration = Duration::from_secs(10);
+/// A lane is behind when its next message is late by more than a heartbeat may hide.
+pub const BEHIND_MS: i64 = 3_000;
+
+/// Each lane as the worker tells that was heard last.
+pub fn lanes(told: &[v1::GetActivityResponse]) -> BTreeMap<u32, &v1::LaneActivity> {
+    let mut freshest: BTreeMap<u32, (Option<i64>, &v1::LaneActivity)> = BTreeMap::new();
+    for worker in told.iter().flat_map(|told| &told.workers) {
+        let silent = ms(worker.silent_for.as_ref());
+        for lane in &worker.lanes {
+            let number = lane.figures.as_ref().map_or(0, |figures| figures.lane);
+            let known = freshest.entry(number).or_insert((silent, lane));
+            if silent < known.0 {
+                *known = (silent, lane);
+            }
+        }
+    }
+    freshest.into_iter().map(|(number, (_, lane))| (number, lane)).collect()
+}
+
+/// Each worker as the coordinator tells that heard it last.
+pub fn heard(told: &[v1::GetActivityResponse]) -> BTreeMap<&str, &v1::WorkerActivity> {
+    let mut heard: Vec<_> = told.iter().flat_map(|told| &told.workers).collect();
+    heard.sort_by_key(|worker| std::cmp::Reverse(ms(worker.silent_for.as_ref())));
+    heard.into_iter().map(|worker| (&*worker.worker_id, worker)).collect()
+}
+
+/// Messages that a lane delivers, a second.
+pub fn rate(lane: &v1::LaneActivity) -> f64 {
+    let count = lane.delivered_by_lateness.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    match ms(lane.window.as_ref()) {
+        Some(window) if window > 0 => count as f64 * 1_000.0 / window as f64,
+        _ => 0.0,
+    }
+}
+
+/// What several lanes delivered of late, by lateness.
+pub fn delivered_by_lateness<'a>(lanes: impl Iterator<Item = &'a v1::LaneActivity>) -> Vec<u64> {
+    let mut sum = Vec::new();
+    for counts in lanes.map(|lane| &lane.delivered_by_lateness) {
+        sum.resize(sum.len().max(counts.len()), 0_u64);
+        sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
+    }
+    sum
+}
+
+/// How late a lane's next message is already. What its holder told is up to a heartbeat old:
+/// less than that is no lateness.
+pub fn overdue_ms(next_due_ms: Option<i64>, now_ms: i64, lease_ttl_ms: i64) -> i64 {
+    next_due_ms.map_or(0, |due_ms| now_ms.saturating_sub(due_ms) - lease_ttl_ms / 4).max(0)
+}
+
+/// Whether a worker has missed two heartbeats, by how long it has been silent and how long ago
+/// it registered.
+pub fn is_silent(silent_for_ms: Option<i64>, registered_for_ms: i64, lease_ttl_ms: i64) -> bool {
+    // Not heard: forgotten, or heard by a coordinator that does not answer; unless it has just come.
+    silent_for_ms.map_or(registered_for_ms > lease_ttl_ms * 3 / 5, |ms| ms >= lease_ttl_ms * 3 / 5)
+}
+
+/// How many messages a second coordinators acknowledge, from what each has counted by now.
+#[derive(Debug, Default)]
+pub struct ScheduledRate {
+    /// By coordinator's address.
+    noted: BTreeMap<String, VecDeque<(Instant, u64)>>,
+}
+
+impl ScheduledRate {
+    /// Notes what they tell at `now`. `None` at a first look, and at one long after the last.
+    pub fn note(&mut self, now: Instant, told: &[(String, v1::GetActivityResponse)]) -> Option<f64> {
+        self.noted.retain(|address, _| told.iter().any(|(known, _)| known == address));
+        let rates = told.iter().filter_map(|(address, told)| {
+            let noted = self.noted.entry(address.clone()).or_default();
+            // A coordinator that was started anew counts from zero.
+            noted.retain(|(at, count)| now.duration_since(*at) <= WINDOW && *count <= told.scheduled);
+            noted.push_back((now, told.scheduled));
+            let (since, before) = noted.front()?;
+            let span_s = now.duration_since(*since).as_secs_f64();
+            (span_s > 0.0).then(|| (told.scheduled - before) as f64 / span_s)
+        });
+        let rates: Vec<f64> = rates.collect();
+        (!rates.is_empty()).then(|| rates.iter().sum())
+    }
+}
