@@ -10,7 +10,7 @@ use ksched_telemetry::traces::{self, Span};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -406,37 +406,53 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
         });
     }
 
-    /// Stops every job; their threads end after their current transaction.
+    /// Stops every job and waits for all of them.
     async fn drop_all(&mut self) {
+        self.stop_all();
+        self.ended_by(Instant::now() + STOP_BOUND, |_| true).await;
+    }
+
+    /// Tells every job to stop; their threads end after their current transaction.
+    fn stop_all(&mut self) {
         self.held.values().for_each(|h| h.control.stop());
         // Nobody is left to confirm anything.
         self.confirms.1.close();
         while self.confirms.1.try_recv().is_ok() {}
         self.asked.clear();
         self.asked_before.clear();
+    }
+
+    /// Waits for the end of these jobs. Those that have not ended in time are given up.
+    async fn ended_by(&mut self, by: Instant, which: impl Fn(&Held) -> bool) {
         let all_ended = async {
-            while !self.held.is_empty() {
+            while self.held.values().any(&which) {
                 let Some(ended) = self.ends.1.recv().await else { return };
                 // Free for others at once, not when the slowest has ended too. If the lease
                 // is gone this is heard as such.
                 self.ended(ended);
             }
         };
-        if timeout(STOP_BOUND, all_ended).await.is_err() {
-            let still: Vec<_> = self.held.keys().collect();
+        if timeout_at(by, all_ended).await.is_err() {
+            let still: Vec<_> =
+                self.held.extract_if(.., |_, held| which(held)).map(|(name, _)| name).collect();
             warn!(?still, "jobs did not stop in time; whoever takes over fences them");
         }
-        self.held.clear();
         self.observe();
     }
 
-    /// A clean stop: the lanes are free for others as soon as the last transaction is committed.
+    /// A clean stop: the lanes are free for others as soon as their last transaction is committed.
+    /// Others take them only once our lease is gone, since until then a share of lanes is ours
+    /// (`jobs::plan`); so it ends before idle jobs of other kinds do, whom nobody waits for.
     async fn leave(mut self) {
         let jobs = self.held_jobs();
         info!(jobs = jobs.len(), "stopping: handing the jobs over");
-        self.drop_all().await;
+        self.stop_all();
+        let by = Instant::now() + STOP_BOUND;
+        self.ended_by(by, |held| held.job.kind() == v1::JobKind::Lane).await;
         let request = v1::ReleaseJobsRequest { lease: Some(self.lease.clone()), jobs, leaving: true };
-        if let Err(reason) = self.coordinators.release(request).await {
+        let coordinators = self.coordinators.clone();
+        let (said, ()) = tokio::join!(coordinators.release(request), self.ended_by(by, |_| true));
+        if let Err(reason) = said {
             warn!(%reason, "could not say goodbye; the jobs are free when the lease ends");
         }
         // The lease takes along whatever was not heard.
