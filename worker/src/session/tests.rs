@@ -14,6 +14,7 @@ const TTL: Duration = Duration::from_secs(5);
 struct Nobody {
     heartbeats: AtomicUsize,
     waits: Mutex<Vec<Duration>>,
+    goodbyes: AtomicUsize,
 }
 
 fn nobody<T>() -> Result<T, Error> {
@@ -41,7 +42,8 @@ impl Coordinator for Nobody {
         nobody()
     }
 
-    async fn release(&self, _: v1::ReleaseJobsRequest) -> Result<(), Error> {
+    async fn release(&self, request: v1::ReleaseJobsRequest) -> Result<(), Error> {
+        self.goodbyes.fetch_add(usize::from(request.leaving), Ordering::Relaxed);
         nobody()
     }
 }
@@ -96,4 +98,30 @@ async fn a_poll_for_jobs_waits_no_longer_than_the_lease() {
     let session = session(&nobody);
     assert!(session.acquire().await.is_err());
     assert_eq!(*nobody.waits.lock(), [TTL]);
+}
+
+/// Others may not take a lane beyond their share as long as our lease lives.
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_with_its_lanes_and_waits_for_no_idle_job() {
+    let nobody = Arc::new(Nobody::default());
+    let mut session = session(&nobody);
+    for (name, kind) in [("lane/0", v1::JobKind::Lane), ("intake/S/0", v1::JobKind::Intake)] {
+        let job = v1::Job { name: name.to_owned(), kind: kind as i32, ..v1::Job::default() };
+        let (lasting, confirms) = (session.lasting.clone(), session.confirms.0.clone());
+        let control = Control::new(name.into(), 1, None, lasting, confirms, session.host.clone());
+        let held = Held { job, control, begun_at: Instant::now(), span: Span::default() };
+        session.held.insert(name.into(), held);
+    }
+    let ends = session.ends.0.clone();
+    let end = |name: &str| Ended { name: name.into(), fence: 1, outcome: Outcome::Stopped };
+    let leaving = tokio::spawn(session.leave());
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(nobody.goodbyes.load(Ordering::Relaxed), 0, "a lane is still at work");
+    ends.send(end("lane/0")).await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(nobody.goodbyes.load(Ordering::Relaxed), 1, "others wait for the lane");
+    assert!(!leaving.is_finished(), "the other job is still at work");
+    ends.send(end("intake/S/0")).await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    assert!(leaving.is_finished());
 }
