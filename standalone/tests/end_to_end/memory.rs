@@ -17,7 +17,7 @@ const LOAD: Load = Load {
     size: 1_200,
     clock_ms: 0,
 };
-/// Kafka clients, code and threads come on top: 81 MiB were measured. Without the limit all 48,000 would be held.
+/// With Kafka clients, code and threads 81 MiB were measured.
 const RSS_BOUND: u64 = 120 << 20;
 
 const SHORT: &str = "memory.limit: no more is read";
