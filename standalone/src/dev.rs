@@ -4,6 +4,8 @@
 //! in memory and is not Apache Kafka: this is for a first try, not for messages
 //! that matter.
 
+mod broker;
+
 use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use ksched_server::{
@@ -73,6 +75,8 @@ struct Running {
     coordinator: CancellationToken,
     worker: CancellationToken,
     parts: JoinSet<Result<(), String>>,
+    /// Ends with this.
+    _broker: JoinSet<()>,
 }
 
 /// Runs until Ctrl-C, or until the demo has ended.
@@ -117,9 +121,10 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
     if !arguments.kafka.ip().is_loopback() {
         return Err(format!("{} is not on loopback: the embedded broker has no protection", arguments.kafka));
     }
-    let kafka = noida::kafka::spawn(&place(arguments.kafka).to_string())
-        .map_err(|error| format!("cannot listen on {}: {error}", arguments.kafka))?
-        .to_string();
+    let (kafka, broker) = broker::start(place(arguments.kafka))
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", arguments.kafka))?;
+    let kafka = kafka.to_string();
     let shutdown = CancellationToken::new();
     let (stop_coordinator, stop_worker) = (CancellationToken::new(), CancellationToken::new());
     stop::on_signal(shutdown.clone()).map_err(|error| error.to_string())?;
@@ -156,6 +161,7 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
         coordinator: stop_coordinator,
         worker: stop_worker,
         parts,
+        _broker: broker,
     })
 }
 
