@@ -12,6 +12,14 @@ use crate::{time::ms, v1};
 const WINDOW: Duration = Duration::from_secs(10);
 /// A lane is behind when its next message is late by more than a heartbeat may hide.
 pub const BEHIND_MS: i64 = 3_000;
+/// How long whoever asks all coordinators waits for each.
+pub const PEER_PATIENCE: Duration = Duration::from_millis(800);
+
+/// Whether a coordinator may be asked where it says it is: at the address of all interfaces
+/// everybody reaches himself.
+pub fn is_askable(grpc_address: &str) -> bool {
+    !["0.0.0.0:", "[::]:"].iter().any(|everywhere| grpc_address.starts_with(everywhere))
+}
 
 /// Each lane as the worker tells that was heard last.
 pub fn lanes(told: &[v1::GetActivityResponse]) -> BTreeMap<u32, &v1::LaneActivity> {

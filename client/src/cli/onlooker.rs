@@ -3,19 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     slice,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures::future::join_all;
 use ksched_client::{Client, Error, Settings, clock};
-use ksched_proto::{activity::ScheduledRate, v1};
+use ksched_proto::{
+    activity::{PEER_PATIENCE, ScheduledRate, is_askable},
+    v1,
+};
 
 use crate::view::{Answers, View};
-
-/// As long as coordinators wait for one another when they show their page.
-const PEER_PATIENCE: Duration = Duration::from_millis(800);
-/// By these everybody reaches himself.
-const EVERYWHERE: [&str; 2] = ["0.0.0.0:", "[::]:"];
 
 /// Looks, and remembers what rates are made of.
 #[derive(Debug)]
@@ -97,7 +95,7 @@ impl Onlooker {
             deadline: PEER_PATIENCE,
         };
         let mut asked = Vec::new();
-        for address in addresses.into_iter().filter(|a| !EVERYWHERE.iter().any(|all| a.starts_with(all))) {
+        for address in addresses.into_iter().filter(|address| is_askable(address)) {
             let known = self.peers.get(&address).cloned().map(Ok);
             let client =
                 known.unwrap_or_else(|| Client::connect(slice::from_ref(&address), settings.clone()));

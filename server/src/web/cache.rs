@@ -10,7 +10,7 @@ use std::{
 use futures::future::join_all;
 use ksched_kafka::Librdkafka;
 use ksched_proto::{
-    activity::ScheduledRate,
+    activity::{PEER_PATIENCE, ScheduledRate, is_askable},
     v1::{self, admin_client::AdminClient},
 };
 use tokio::{
@@ -39,7 +39,6 @@ const KAFKA_PATIENCE: Duration = Duration::from_millis(300);
 /// The first one for a while to ask would be told what is long past, or nothing.
 const KAFKA_PATIENCE_AT_FIRST: Duration = Duration::from_secs(3);
 const LONG_PAST: Duration = Duration::from_secs(15);
-const PEER_PATIENCE: Duration = Duration::from_millis(800);
 const GONE_FOR_MS: i64 = 60_000;
 const GAP_MS: i64 = 15_000;
 
@@ -268,10 +267,9 @@ impl Memory {
     }
 }
 
-/// `None` for an address by which nobody is reached from elsewhere: that of all interfaces
-/// would be ourselves.
+/// `None` for an address by which nobody is reached from elsewhere.
 fn connect(info: &CoordinatorInfo) -> Option<AdminClient<Channel>> {
-    let everywhere = ["0.0.0.0:", "[::]:"].iter().any(|prefix| info.grpc_address.starts_with(prefix));
     let endpoint = Endpoint::from_shared(format!("http://{}", info.grpc_address)).ok()?;
-    (!everywhere).then(|| AdminClient::new(endpoint.connect_timeout(PEER_PATIENCE).connect_lazy()))
+    is_askable(&info.grpc_address)
+        .then(|| AdminClient::new(endpoint.connect_timeout(PEER_PATIENCE).connect_lazy()))
 }

@@ -10,9 +10,8 @@ use ksched_testbed::{
 
 use crate::{
     bed::Bed,
-    mischief::{light, until_ended},
+    mischief::{Logs, assert_said, lanes_of, light, taken_over, until_ended},
     run::Load,
-    zombies,
 };
 
 const CUT: Duration = Duration::from_secs(8);
@@ -76,17 +75,18 @@ pub(crate) fn worker_from_coordinators_one_way(bed: &Bed) {
 fn worker_coordinators(bed: &Bed, scenario: &'static str, cut: Cut) {
     bed.wait_lane_on(LINKED);
     let links = &bed.links().worker_coordinators;
+    // While its heartbeats arrive, the lease goes on.
+    let is_taken_over = cut != Cut::Answers;
     let since = bed.log_length(LINKED);
     let outcome = until_ended(bed, scenario, light(18), || {
-        let (lanes, before) = (zombies::lanes_of(bed, LINKED), zombies::Logs::now(bed));
+        let (lanes, before) = (lanes_of(bed, LINKED), Logs::now(bed));
         cut_off(links, cut, BEYOND_LEASE);
-        // While its heartbeats arrive, the lease goes on.
-        if cut != Cut::Answers {
-            lanes.iter().for_each(|lane| _ = zombies::taken_over(bed, lane, LINKED, &before));
+        if is_taken_over {
+            lanes.iter().for_each(|lane| _ = taken_over(bed, lane, LINKED, &before));
         }
     });
-    if cut != Cut::Answers {
-        zombies::assert_said(bed, LINKED, since);
+    if is_taken_over {
+        assert_said(bed, LINKED, since);
     }
     outcome.assert_exact_but_order();
     // It fires until it is fenced: nothing has to wait for the lease.

@@ -1,7 +1,6 @@
 //! A worker that is thought dead and is not: at most one of two that hold the same lane fires.
 
 use std::{
-    collections::BTreeMap,
     ops::{ControlFlow, Range},
     sync::Arc,
     thread,
@@ -15,29 +14,24 @@ use ksched_client::{
 };
 use ksched_core::message::Content;
 use ksched_kafka::{Log as _, Outgoing, Producer as _};
-use ksched_proto::v1::JobState;
 use ksched_testbed::{
-    bed::{eventually, job_name},
+    bed::eventually,
     links::LINKED,
     proxy::{Action, Cut, Proxy},
     wire::Api,
 };
-
 use parking_lot::Mutex;
 
 use crate::{
     bed::{Bed, WORKERS, block_on, now_ms},
-    mischief::{light, until_ended},
+    mischief::{FENCED, Logs, TAKEN_OVER_WITHIN, assert_said, lanes_of, light, taken_over, until_ended},
     table,
 };
 
 /// A lane under load sends each kind of request many times a second.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
-/// The lease, and the time that a coordinator and the next holder take.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(30);
 /// Some hundred transactions of the next holder, on both of its producers.
 const FIRES_ON: Duration = Duration::from_millis(1_500);
-const FENCED: &str = "fenced: a newer holder has the job";
 const BOUND: Duration = Duration::from_secs(25);
 /// Due over as many ms as there are.
 const MESSAGES: usize = 4_000;
@@ -103,42 +97,6 @@ pub(crate) fn two_holders(bed: &Bed) {
     let (by, since) = other;
     assert_said(bed, &by, since);
     bed.wait_all_lanes_held();
-}
-
-/// Jobs of the lanes that it holds.
-pub(crate) fn lanes_of(bed: &Bed, worker: &str) -> Vec<String> {
-    let is_its = |state: &&JobState| job_name(state).starts_with("lane/") && state.worker_name == worker;
-    bed.jobs().iter().filter(is_its).map(|state| job_name(state).to_owned()).collect()
-}
-
-/// How long each worker's log was.
-pub(crate) struct Logs(BTreeMap<String, u64>);
-
-impl Logs {
-    pub(crate) fn now(bed: &Bed) -> Self {
-        let workers = bed.cluster.describe().workers.into_iter();
-        Self(workers.map(|worker| (worker.name.clone(), bed.log_length(&worker.name))).collect())
-    }
-}
-
-/// Waits for another holder of that lane, and for it to have said since that it has taken over.
-pub(crate) fn taken_over(bed: &Bed, lane: &str, from: &str, before: &Logs) -> String {
-    let by = eventually("next holder", TAKEN_OVER_WITHIN, || {
-        let jobs = bed.jobs();
-        let it = jobs.into_iter().find(|state| job_name(state) == lane)?;
-        Some(it.worker_name).filter(|name| !name.is_empty() && name != from)
-    });
-    let is_about_it = |line: &str| line.contains("lane taken over") && line.contains(lane);
-    let since = before.0.get(&by).copied().unwrap_or_default();
-    eventually("take-over", TAKEN_OVER_WITHIN, || {
-        bed.log_since(&by, since).lines().any(is_about_it).then_some(())
-    });
-    by
-}
-
-pub(crate) fn assert_said(bed: &Bed, worker: &str, since: u64) {
-    let said = bed.log_since(worker, since);
-    assert!(said.contains(FENCED), "{worker} did not say that it was fenced:\n{said}");
 }
 
 /// Every worker dies while it fires into a target, and none comes back in time: the broker itself ends what they left
