@@ -1,7 +1,10 @@
 //! One part killed or paused in the middle of a run: nothing lost, doubled or early, and all of it out again
 //! without anyone's help.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     bed::{Bed, WORKERS, now_ms},
@@ -82,25 +85,30 @@ pub(crate) fn etcd_killed(bed: &Bed) {
     bed.wait_all_lanes_held();
 }
 
+/// How long Kafka takes to come back is the machine's matter (8 s to 58 s seen); what ksched takes after that is
+/// bounded.
 pub(crate) fn kafka_killed(bed: &Bed) {
     let scenario = "faults::kafka_killed";
+    let mut gone = Duration::ZERO;
     let outcome = during_a_run(bed, scenario, || {
         let log = bed.log_length(KAFKA);
         bed.between_transactions(&WORKERS, || bed.cluster.kill(KAFKA).unwrap());
-        let began_at_ms = now_ms();
+        let killed = Instant::now();
         bed.cluster.start_again(KAFKA).unwrap();
-        table::note(scenario, format!("Kafka answers again after {} ms", now_ms() - began_at_ms));
+        gone = killed.elapsed();
+        table::note(scenario, format!("Kafka answers again after {} ms", gone.as_millis()));
         // Seen with Kafka 4.4: the broker's group coordinator loads __consumer_offsets while it is written to, gets
         // out of step and stays NOT_COORDINATOR for good. Only the broker's restart helps, so it gets one.
         thread::sleep(Duration::from_secs(10));
         if bed.log_since(KAFKA, log).contains(COORDINATOR_STUCK) {
             table::note(scenario, "the broker's group coordinator is stuck: restarting the broker");
             bed.cluster.restart(KAFKA).unwrap();
+            gone = killed.elapsed();
         }
     });
     // What the client had to send again may be looked up for a moment when it is due, and others overtake it.
     outcome.assert_exact_in_any_order();
-    outcome.assert_worst_below(BOUND + BOUND + BOUND);
+    outcome.assert_worst_below(gone + BOUND);
 }
 
 fn during_a_run(bed: &Bed, scenario: &'static str, fault: impl FnOnce()) -> Outcome {
