@@ -20,6 +20,8 @@ use crate::bed::Bed;
 #[derive(Clone, Debug)]
 pub struct Caught {
     pub at_ms: i64,
+    /// The record's time stamp.
+    pub appended_ms: i64,
     pub partition: i32,
     pub offset: i64,
     pub content: Content,
@@ -39,8 +41,10 @@ impl Caught {
         self.header("ksched-due").and_then(|due| due.parse().ok()).expect("a due time")
     }
 
+    /// When it was seen, after its due time; or when it was appended, if that was before: negative, then.
     pub fn late_ms(&self) -> i64 {
-        self.at_ms - self.due_ms()
+        let due_ms = self.due_ms();
+        if self.appended_ms < due_ms { self.appended_ms - due_ms } else { self.at_ms - due_ms }
     }
 
     /// How often it was promoted on its way.
@@ -79,6 +83,7 @@ impl Catch {
         let reader = TopicReader::start(Arc::clone(&bed.log), topic, Since::End, Until::Stopped, move |r| {
             into.lock().push(Caught {
                 at_ms: r.at_us / 1_000,
+                appended_ms: r.record.timestamp_ms,
                 partition: r.record.source.partition,
                 offset: r.record.offset,
                 content: r.record.content,

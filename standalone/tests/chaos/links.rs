@@ -10,7 +10,7 @@ use ksched_testbed::{
 
 use crate::{
     bed::Bed,
-    mischief::{Logs, assert_said, lanes_of, light, taken_over, until_ended},
+    mischief::{FENCED, Logs, assert_said, lanes_of, light, taken_over, until_ended},
     run::Load,
 };
 
@@ -85,8 +85,11 @@ fn worker_coordinators(bed: &Bed, scenario: &'static str, cut: Cut) {
             lanes.iter().for_each(|lane| _ = taken_over(bed, lane, LINKED, &before));
         }
     });
-    if is_taken_over {
-        assert_said(bed, LINKED, since);
+    match cut {
+        Cut::Answers => {}
+        Cut::Both => assert_said(bed, LINKED, since, &[FENCED]),
+        // A poll that waits at the coordinator is answered when the lease ends.
+        Cut::Requests => assert_said(bed, LINKED, since, &[FENCED, "lease is gone"]),
     }
     outcome.assert_exact_but_order();
     // It fires until it is fenced: nothing has to wait for the lease.

@@ -69,7 +69,8 @@ pub(crate) fn taken_over(bed: &Bed, lane: &str, from: &str, before: &Logs) -> St
     by
 }
 
-pub(crate) fn assert_said(bed: &Bed, worker: &str, since: u64) {
+/// It said one of these.
+pub(crate) fn assert_said(bed: &Bed, worker: &str, since: u64, words: &[&str]) {
     let said = bed.log_since(worker, since);
-    assert!(said.contains(FENCED), "{worker} did not say that it was fenced:\n{said}");
+    assert!(words.iter().any(|words| said.contains(words)), "{worker} said nothing of {words:?}:\n{said}");
 }

@@ -109,8 +109,8 @@ pub(crate) fn all() -> Vec<Stage> {
         scenario!(memory::stays_bounded, 13, long, 60),
     ];
     let three = vec![
-        scenario!(brokers::one_killed_in_a_loop, 4, long, 20),
-        scenario!(brokers::rolling_restart, 4, long, 20),
+        scenario!(brokers::one_killed_in_a_loop, 4, long, 10),
+        scenario!(brokers::rolling_restart, 4, long, 10),
     ];
     let disk = vec![scenario!(disk::full, 13, long, 30)];
     let guarded = vec![

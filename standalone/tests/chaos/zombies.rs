@@ -60,7 +60,7 @@ pub(crate) fn stopped_inside_a_commit(bed: &Bed) {
     });
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(BOUND);
-    assert_said(bed, LINKED, log);
+    assert_said(bed, LINKED, log, &[FENCED]);
 }
 
 /// The first has made producer a its own and waits to be told the same of b. Nobody hears of it, its lease ends,
@@ -95,7 +95,7 @@ pub(crate) fn two_holders(bed: &Bed) {
     outcome.assert_worst_below(BOUND);
     // Its b was taken from it.
     let (by, since) = other;
-    assert_said(bed, &by, since);
+    assert_said(bed, &by, since, &[FENCED]);
     bed.wait_all_lanes_held();
 }
 
