@@ -46,6 +46,7 @@ impl Prometheus {
             format!("--config.file={}", own.join("prometheus.yml").display()),
             format!("--storage.tsdb.path={}", own.join("data").display()),
             format!("--web.listen-address=127.0.0.1:{port}"),
+            "--enable-feature=exemplar-storage".to_owned(),
             "--log.level=warn".to_owned(),
         ];
         let spec = Spec { program, args: args.into_iter().map(Into::into).collect(), ..Spec::default() };

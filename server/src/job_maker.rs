@@ -21,6 +21,7 @@ use ksched_core::{
     jobs::{Drain, JobName},
 };
 use ksched_kafka::{Log, TopicPartition};
+use ksched_telemetry::logging::Repeats;
 use tokio::{
     sync::watch,
     time::{self, MissedTickBehavior},
@@ -80,7 +81,7 @@ impl<L: Log> JobMaker<L> {
     /// Makes jobs until shutdown.
     pub async fn run(self, shutdown: CancellationToken) {
         let partitions = Arc::new(Partitions::of(&self.cluster));
-        let mut survey: Option<Survey<L>> = None;
+        let (mut survey, mut none_made) = (None::<Survey<L>>, Repeats::default());
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -98,8 +99,10 @@ impl<L: Log> JobMaker<L> {
             let now = survey.take().unwrap_or_else(|| self.survey(&partitions));
             let (kept, outcome) = self.tick(now, leadership).await;
             survey = kept;
-            if let Err(error) = outcome {
-                tracing::warn!(%error, "no jobs made");
+            if let Err(error) = outcome
+                && let Some(left_out) = none_made.tell()
+            {
+                tracing::warn!(%error, left_out, "no jobs made");
             }
         }
         self.discard(survey).await;

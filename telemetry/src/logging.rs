@@ -4,9 +4,33 @@ use std::{
     env,
     io::{self, IsTerminal},
     str::FromStr,
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Between two of a line's repeats, at least.
+const REPEAT_EVERY: Duration = Duration::from_secs(10);
+
+/// For a line that there may be one of for each message or attempt, so that many do not flood the log.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    told_at: Option<Instant>,
+    left_out: u64,
+}
+
+impl Repeats {
+    /// Whether to write the line now; then, how many were left out since the last that was written.
+    pub fn tell(&mut self) -> Option<u64> {
+        if self.told_at.is_some_and(|at| at.elapsed() < REPEAT_EVERY) {
+            self.left_out += 1;
+            return None;
+        }
+        self.told_at = Some(Instant::now());
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

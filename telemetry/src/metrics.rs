@@ -13,14 +13,18 @@ use std::{
         Arc, LazyLock, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 pub use ksched_core::lateness::BUCKETS_S as LATENESS_BUCKETS_S;
+use ksched_core::trace::TraceContext;
 use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, text::encode_eof, text::encode_registry},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        counter::Counter, exemplar::HistogramWithExemplars, family::Family, gauge::Gauge,
+        histogram::Histogram,
+    },
     registry::{Metric, Registry, Unit},
 };
 use tokio::time::Instant;
@@ -130,9 +134,15 @@ struct Transactions {
     messages: Histogram,
 }
 
-/// Histogram of append − due, in seconds.
+/// Histogram of append − due, in seconds. Its buckets carry exemplars in OpenMetrics.
 #[derive(Clone, Debug)]
-pub struct Lateness(Histogram);
+pub struct Lateness(HistogramWithExemplars<Exemplar>);
+
+/// Where to look further.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Exemplar {
+    trace_id: String,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -367,7 +377,7 @@ impl WorkerMetrics {
             lateness: Lateness(metrics.add_in_seconds(
                 "lateness",
                 "Append time on the target minus due time",
-                Histogram::new(LATENESS_BUCKETS_S),
+                HistogramWithExemplars::new(LATENESS_BUCKETS_S.into_iter()),
             )),
             take_over: Spans(metrics.add_in_seconds(
                 "take_over",
@@ -406,9 +416,12 @@ impl WorkerMetrics {
 
 impl Lateness {
     /// Notes one delivered message. Negative means early, which is a bug and
-    /// shows in the histogram's sum.
-    pub fn observe_ms(&self, late_by_ms: f64) {
-        self.0.observe(late_by_ms / 1_000.0);
+    /// shows in the histogram's sum. `fired_in`: its transaction, if its span is recorded.
+    pub fn observe_ms(&self, late_by_ms: f64, fired_in: Option<TraceContext>) {
+        let exemplar = fired_in.map(|span| Exemplar { trace_id: span.trace_id_hex() });
+        #[expect(clippy::disallowed_methods, reason = "what is scraped is dated by the wall clock")]
+        let at = exemplar.is_some().then(SystemTime::now);
+        self.0.observe(late_by_ms / 1_000.0, exemplar, at);
     }
 }
 

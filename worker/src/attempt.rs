@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ksched_kafka::{Error, Log, Position, TopicPartition, TransactionError};
+use ksched_telemetry::logging::Repeats;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -76,6 +77,7 @@ pub(crate) fn until_clean<L: Log>(
     mut attempt: impl FnMut() -> Result<(), Ended>,
 ) -> Result<(), Outcome> {
     let mut pending_since: Option<Instant> = None;
+    let (mut starting_over, mut pending) = (Repeats::default(), Repeats::default());
     loop {
         let began_at = Instant::now();
         let ended = attempt();
@@ -94,15 +96,20 @@ pub(crate) fn until_clean<L: Log>(
             }
             Err(Ended::Unclean(reason)) => {
                 node.metrics.producers_recycled.inc();
-                warn!(job = %control.name, %reason, "unclean: starting over from the committed positions");
+                if let Some(left_out) = starting_over.tell() {
+                    warn!(job = %control.name, %reason, left_out, "unclean: starting over from the committed positions");
+                }
             }
             Err(Ended::Pending(reason)) => {
-                let pending_for = pending_since.get_or_insert(began_at).elapsed();
-                if pending_for < HANGS_AFTER {
-                    warn!(job = %control.name, %reason, "the commit of a position is pending; asking again");
-                } else {
-                    let job = &control.name;
-                    error!(%job, ?pending_for, "a transaction hangs in __consumer_offsets; see docs/OPERATIONS.md");
+                let (job, pending_for) = (&control.name, pending_since.get_or_insert(began_at).elapsed());
+                match pending.tell() {
+                    Some(left_out) if pending_for < HANGS_AFTER => {
+                        warn!(%job, %reason, left_out, "the commit of a position is pending; asking again");
+                    }
+                    Some(_) => {
+                        error!(%job, ?pending_for, "a transaction hangs in __consumer_offsets; see docs/OPERATIONS.md");
+                    }
+                    None => {}
                 }
             }
         }

@@ -9,7 +9,7 @@ use ksched_core::{
 };
 use ksched_kafka::{Log, Record, TopicPartition};
 use ksched_proto::v1;
-use ksched_telemetry::metrics::Kind;
+use ksched_telemetry::{logging::Repeats, metrics::Kind};
 use tokio::time::Instant;
 use tracing::error;
 
@@ -38,10 +38,10 @@ pub(crate) fn run<L: Log>(node: &Node<L>, job: &v1::Job, control: &Control) -> O
         positionless: Positionless::FromStart,
         rest: if from_level_1 { 0.0 } else { UPPER_LEVEL_REST },
     };
-    let (places, began_at) = (Places::new(node), Instant::now());
+    let (places, began_at, mut not_ours) = (Places::new(node), Instant::now(), Repeats::default());
     let outcome = mover::run(node, control, &plan, |record, now, unfit| {
         // Never back into what it drains: this bucket counts as open.
-        Some(promote(node, &places, record, now.max(open_ms), lane, unfit))
+        Some(promote(node, &places, record, now.max(open_ms), lane, unfit, &mut not_ours))
     });
     if let Outcome::Done { .. } = outcome {
         node.metrics.drains_done.inc();
@@ -57,13 +57,17 @@ fn promote<L: Log>(
     now: i64,
     lane: u16,
     unfit: Option<&Unfit>,
+    not_ours: &mut Repeats,
 ) -> Onward {
     let envelope = delivered::read_envelope(&record.content);
     let mut envelope = match (unfit, envelope) {
         (None, Ok(envelope)) => envelope,
         (Some(unfit), _) => return dead_letter::of_unfit(node, record, unfit),
         (None, Err(reason)) => {
-            error!(source = %record.source, offset = record.offset, %reason, "not a message of ksched");
+            if let Some(left_out) = not_ours.tell() {
+                let (source, offset) = (&record.source, record.offset);
+                error!(%source, offset, %reason, left_out, "not a message of ksched: dead-lettered");
+            }
             let reason = Reason { code: "NOT_A_MESSAGE", text: reason.to_string() };
             return dead_letter::of_record(node, record, &reason);
         }

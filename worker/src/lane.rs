@@ -22,7 +22,7 @@ use ksched_core::{
     wheel::Inlet,
 };
 use ksched_kafka::{Error, Log, Offset, Reader, Record, TopicPartition};
-use ksched_telemetry::traces;
+use ksched_telemetry::{logging::Repeats, traces};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -66,8 +66,6 @@ const CAP: Cap = Cap { count: 10_000, bytes: 4 << 20 };
 const ALONE_MAX: usize = 200;
 /// So long before a message is due its target is looked at, if too little is known of it.
 const LOOK_AHEAD: Duration = Duration::from_secs(1);
-/// How often it is said that memory is short.
-const TELL_EVERY: Duration = Duration::from_secs(60);
 const FAR_AHEAD_MARGIN_MS: i64 = 60_000;
 
 /// Runs until stopped or fenced.
@@ -103,8 +101,8 @@ struct Holding<'a, L: Log> {
     last_topic: Arc<str>,
     firing: Firing<'a, L>,
     lookups: Lookups<L>,
-    /// When it was last said that memory is short.
-    told_at: Option<Instant>,
+    memory_is_short: Repeats,
+    not_ours: Repeats,
     /// When the last transaction began, and before the first the take-over.
     began_at: Instant,
     /// From then to the next one's start.
@@ -157,7 +155,8 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             lane: machine,
             last_topic: "".into(),
             firing,
-            told_at: None,
+            memory_is_short: Repeats::default(),
+            not_ours: Repeats::default(),
             began_at,
             pace: PACE,
             committed_at: Instant::now(),
@@ -260,7 +259,10 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
                 held::message(inlet, offset, timestamp_ms, record.content, envelope, topic)
             }
             Err(reason) => {
-                error!(job = %self.control.name, ?inlet, offset, %reason, "not a message of ksched: dead-lettered");
+                if let Some(left_out) = self.not_ours.tell() {
+                    let job = &self.control.name;
+                    error!(%job, ?inlet, offset, %reason, left_out, "not a message of ksched: dead-lettered");
+                }
                 held::foreign(inlet, offset, timestamp_ms, record.content, reason)
             }
         };
@@ -307,8 +309,7 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
 
     /// Says, now and then, that messages wait unread for want of memory.
     fn tell(&mut self, pressure: Pressure) {
-        if pressure != Pressure::Low && self.told_at.is_none_or(|at| at.elapsed() > TELL_EVERY) {
-            self.told_at = Some(Instant::now());
+        if pressure != Pressure::Low && self.memory_is_short.tell().is_some() {
             let (job, held) = (&self.control.name, self.lane.pending());
             warn!(%job, held, "memory.limit: no more is read for now; messages may be late and out of order");
         }

@@ -14,6 +14,7 @@ use ksched_kafka::{
     TransactionError, TransactionalProducer,
 };
 use ksched_telemetry::{
+    logging::Repeats,
     metrics::Kind,
     traces::{self, Links, Span},
 };
@@ -124,8 +125,13 @@ pub(crate) fn run<L: Log>(
     plan: &Plan,
     mut decide: impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Outcome {
-    let mut progress =
-        Progress { moved: 0, unfit: HashMap::new(), batch_records: BATCH_RECORDS, links: Links::default() };
+    let mut progress = Progress {
+        moved: 0,
+        unfit: HashMap::new(),
+        batch_records: BATCH_RECORDS,
+        links: Links::default(),
+        refused: Repeats::default(),
+    };
     let ended = until_clean(node, control, || attempt(node, control, plan, &mut progress, &mut decide));
     match ended {
         Ok(()) if control.stopped() => Outcome::Stopped,
@@ -144,6 +150,7 @@ struct Progress {
     batch_records: usize,
     /// Where the messages of the last transaction were scheduled.
     links: Links,
+    refused: Repeats,
 }
 
 /// One life of a producer: take-over, then transactions until something is unclean.
@@ -324,7 +331,9 @@ fn unclean(control: &Control, broken: Broken, progress: &mut Progress) -> Ended 
         };
         for refusal in refusals.iter().filter(is_its) {
             let Some(offset) = broken.offsets.get(refusal.tag) else { continue };
-            warn!(job = %control.name, offset, reason = %refusal.reason, "record refused");
+            if let Some(left_out) = progress.refused.tell() {
+                warn!(job = %control.name, offset, reason = %refusal.reason, left_out, "record refused");
+            }
             progress.unfit.insert(*offset, Unfit::Refused(refusal.reason.clone()));
         }
         progress.batch_records = (broken.offsets.len().min(progress.batch_records) / 8).max(1);

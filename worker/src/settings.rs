@@ -176,7 +176,12 @@ mod tests {
     fn mistakes_are_told_together() {
         let Mistakes(mistakes) =
             read(&["--memory-limit", "1MiB", "--compat-zone", "CET/1", "--http", "x"]).unwrap_err();
-        assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+        let expected = [
+            "http: \"x\" (--http): HOST:PORT is expected",
+            "memory.limit: \"1MiB\" (--memory-limit): at least 16MiB is expected",
+            "compat.zone: \"CET/1\" (--compat-zone): an IANA zone such as Europe/Berlin is expected",
+        ];
+        assert_eq!(mistakes, expected);
     }
 
     #[test]

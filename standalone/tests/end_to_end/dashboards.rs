@@ -8,12 +8,15 @@ use std::{
 };
 
 use ksched_client::Message;
+use ksched_core::trace;
+use ksched_telemetry::traces::receiver::Received;
 use ksched_testbed::http;
 use serde_json::Value;
 
 use crate::{
-    bed::{Bed, block_on},
+    bed::{Bed, block_on, eventually, now_ms},
     table,
+    traces::{sampled, spans},
 };
 
 /// Some rates want two scrapes after the first message, which are five seconds apart.
@@ -25,8 +28,10 @@ pub(crate) fn each_panel_finds_something(bed: &Bed) {
     let prometheus = bed.cluster.describe().prometheus.expect("Prometheus");
     let client = bed.client();
     let topic = bed.target(scenario);
+    let span = sampled(5).to_string();
     let schedule = |topic: &str, delay| {
-        block_on(client.schedule(Message::new(topic).value("x").delay(Duration::from_secs(delay))))
+        let message = Message::new(topic).value("x").header(trace::HEADER, span.clone());
+        block_on(client.schedule(message.delay(Duration::from_secs(delay))))
     };
     schedule("ksched.due", 1).unwrap_err();
     let mut silent = panels();
@@ -36,11 +41,17 @@ pub(crate) fn each_panel_finds_something(bed: &Bed) {
         schedule(&topic, 0).unwrap();
         // What waits in a lane.
         schedule(&topic, 30).unwrap();
-        silent.retain(|(_, query)| ask(&prometheus, query).as_array().is_none_or(Vec::is_empty));
+        silent.retain(|(_, query)| query_now(&prometheus, query).as_array().is_none_or(Vec::is_empty));
         thread::sleep(Duration::from_secs(1));
     }
     assert!(silent.is_empty(), "nothing is found by {silent:?}");
     table::note(scenario, format!("{all} queries, each answered"));
+
+    // From what was late to the transaction that fired it.
+    let trace_id = eventually("an exemplar of lateness", WITHIN, || exemplar(&prometheus));
+    let is_it = |span: &Received| span.context.trace_id_hex() == trace_id;
+    let found = eventually("the exemplar's trace", WITHIN, || spans(bed).into_iter().find(is_it));
+    assert_eq!(found.name, "fire");
 }
 
 /// Title and query of each panel, but for alerts, which do not fire here.
@@ -63,16 +74,23 @@ fn panels() -> Vec<(String, String)> {
 }
 
 /// What PromQL finds now.
-fn ask(address: &str, query: &str) -> Value {
+fn query_now(address: &str, query: &str) -> Value {
     let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let answer = http::post(
-        address,
-        "/api/v1/query",
-        "application/x-www-form-urlencoded",
-        &format!("query={encoded}"),
-    );
+    ask(address, "query", &format!("query={encoded}"))["result"].take()
+}
+
+/// The trace that the last quarter of an hour's lateness leads to.
+fn exemplar(address: &str) -> Option<String> {
+    let (query, now) = ("ksched_lateness_seconds_bucket", now_ms() / 1_000);
+    let found =
+        ask(address, "query_exemplars", &format!("query={query}&start={}&end={}", now - 900, now + 60));
+    Some(found[0]["exemplars"][0]["labels"]["trace_id"].as_str()?.to_owned())
+}
+
+fn ask(address: &str, call: &str, form: &str) -> Value {
+    let answer = http::post(address, &format!("/api/v1/{call}"), "application/x-www-form-urlencoded", form);
     let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
     let mut body: Value = serde_json::from_str(body).expect("JSON");
-    assert_eq!(body["status"], "success", "{query}: {body}");
-    body["data"]["result"].take()
+    assert_eq!(body["status"], "success", "{form}: {body}");
+    body["data"].take()
 }

@@ -169,7 +169,7 @@ pub(crate) fn of_records_that_bring_one(bed: &Bed) {
 fn moves(bed: &Bed, scheduled: TraceContext, caught: &Caught) -> (Vec<Received>, Received) {
     let is_linked = |span: &Received| span.links.contains(&scheduled);
     let fire = span(bed, "the batch", |span| span.name == "fire" && is_linked(span));
-    assert_eq!((fire.kind.as_str(), fire.parent), ("producer", None));
+    assert_eq!((fire.kind.as_str(), fire.parent), ("client", None));
     assert_ne!(fire.context.trace_id, scheduled.trace_id, "linked, no child");
     assert_eq!(fire.attribute("ksched.job"), format!("lane/{}", caught.lane()));
     assert_eq!(fire.attribute("messaging.system"), "kafka");
@@ -193,7 +193,7 @@ fn traceparent(caught: &Caught) -> TraceContext {
     TraceContext::parse(header.as_bytes()).expect("W3C's form")
 }
 
-fn spans(bed: &Bed) -> Vec<Received> {
+pub(crate) fn spans(bed: &Bed) -> Vec<Received> {
     bed.spans.as_ref().expect("a cluster with traces").spans()
 }
 
@@ -202,7 +202,7 @@ fn span(bed: &Bed, what: &str, is_it: impl Fn(&Received) -> bool) -> Received {
 }
 
 /// A caller's span of this run.
-fn sampled(number: u8) -> TraceContext {
+pub(crate) fn sampled(number: u8) -> TraceContext {
     let mut trace_id = (now_ms() as u128).to_be_bytes();
     trace_id[0] = number;
     TraceContext { trace_id, span_id: [number; 8], flags: 1 }

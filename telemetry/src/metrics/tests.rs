@@ -11,7 +11,9 @@ fn everything() -> Metrics {
     coordinator.set_without_holder(Kind::Lane, 2);
     coordinator.calls.ended(&Arc::new("other".to_owned()), "UNIMPLEMENTED", Duration::from_millis(3));
     let worker = WorkerMetrics::register(&metrics);
-    worker.lateness.observe_ms(12.0);
+    let fired_in = TraceContext { trace_id: [0x5a; 16], span_id: [1; 8], flags: 1 };
+    worker.lateness.observe_ms(12.0, Some(fired_in));
+    worker.lateness.observe_ms(120.0, None);
     worker.refused("unparsable-time");
     worker.producers_recycled.inc();
     worker.lanes_held.set(3);
@@ -31,7 +33,6 @@ fn names_and_units_are_as_prometheus_wants_them() {
         "ksched_build_info{name=\"worker-1\",version=\"0.1.0\"} 1",
         "# UNIT ksched_lateness_seconds seconds",
         "ksched_lateness_seconds_bucket{le=\"0.01\"} 0",
-        "ksched_lateness_seconds_bucket{le=\"0.025\"} 1",
         "ksched_refused_total{reason=\"unparsable-time\"} 1",
         "ksched_producers_recycled_total 1",
         "ksched_lanes_held 3",
@@ -51,6 +52,12 @@ fn names_and_units_are_as_prometheus_wants_them() {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
     }
     assert!(!text.contains("ksched_next_due_seconds{lane=\"1\"}"));
+    // And then when.
+    let exemplar = format!(
+        "ksched_lateness_seconds_bucket{{le=\"0.025\"}} 1 # {{trace_id=\"{}\"}} 0.012 ",
+        "5a".repeat(16)
+    );
+    assert!(text.lines().any(|line| line.starts_with(&exemplar)), "{exemplar} is missing in\n{text}");
 }
 
 #[test]

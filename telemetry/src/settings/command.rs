@@ -30,7 +30,11 @@ pub fn command(
     Command::new(name)
         .about(about)
         .version(version)
-        .after_help("Settings: flags over KSCHED_… environment over the file over defaults.")
+        .after_help(format!(
+            "Settings: flags over KSCHED_… environment over the file over defaults.\n\n\
+             Examples:\n  {name} config show > {name}.toml\n  {name} --config {name}.toml config check\n  \
+             {name} --config {name}.toml"
+        ))
         .arg(flag("config", "FILE").help("TOML file with settings [env: KSCHED_CONFIG]"))
         .args(table.iter().map(argument))
         .arg(

@@ -59,7 +59,8 @@ pub fn batch(kind: Kind, job: &str, messages: usize, took: Duration, links: &Lin
     let (name, kind, r#type) = match kind {
         Kind::Intake => ("intake", SpanKind::Consumer, "process"),
         Kind::Drain => ("drain", SpanKind::Consumer, "process"),
-        Kind::Lane => ("fire", SpanKind::Producer, "send"),
+        // Not a producer's: consumers join where the message was scheduled, not this.
+        Kind::Lane => ("fire", SpanKind::Client, "send"),
     };
     let mut span = Span::begin(Beginning { links: &links.0, ago: took, ..Beginning::of(name, kind) });
     span.operation(name, r#type, messages);
@@ -100,7 +101,10 @@ impl Span {
     /// It is about so many messages.
     pub fn about_many(&mut self, messages: usize) {
         self.note(key::MESSAGING_SYSTEM, "kafka");
-        self.note(key::MESSAGING_BATCH, messages as i64);
+        // Not where there is one, as the conventions want it.
+        if messages != 1 {
+            self.note(key::MESSAGING_BATCH, messages as i64);
+        }
     }
 
     /// It reads this partition.

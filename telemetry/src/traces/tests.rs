@@ -106,7 +106,7 @@ async fn every_span_has_its_parent_links_and_attributes() {
     let ids = |links: &[TraceContext]| links.iter().map(|l| (l.trace_id, l.span_id)).collect::<Vec<_>>();
     assert_eq!(ids(&schedule.links), ids(&[call_is]));
     let fire = of("fire");
-    assert_eq!((fire.context, fire.parent, fire.kind.as_str()), (fired_is, None, "producer"));
+    assert_eq!((fire.context, fire.parent, fire.kind.as_str()), (fired_is, None, "client"));
     assert_eq!(ids(&fire.links), ids(&[call_is, schedule_is]), "each once, in order");
     assert!(![call_is.trace_id, schedule_is.trace_id].contains(&fire.context.trace_id), "a trace of its own");
     assert!(fire.ended_ns - fire.began_ns >= 250_000_000, "{fire}");

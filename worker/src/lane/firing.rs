@@ -10,6 +10,7 @@ use ksched_core::{
     lane::{Action, Batch, Committed, Entry},
     message::Content,
     mutant::{self, Mutant},
+    trace::TraceContext,
     wheel::Inlet,
 };
 use ksched_kafka::{
@@ -134,7 +135,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         let tried = self.try_fire(&batch, rejected.as_ref(), caution.count == 1, now);
         let (job, messages, took) = (&*self.control.name, batch.entries.len(), began_at.elapsed());
         let mut span = traces::batch(Kind::Lane, job, messages, took, &self.links);
-        let trace_id = span.trace_id().map(display);
+        let (trace_id, fired_in) = (span.trace_id().map(display), span.context());
         if let Err(error) = &tried {
             span.fail("unclean", error);
         }
@@ -144,7 +145,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
                 caution.succeeded();
                 self.node.metrics.committed(Kind::Lane, took, messages);
                 debug!(%job, messages, ?took, trace_id, "fired");
-                self.observe(&batch.entries, rejected.as_ref());
+                self.observe(&batch.entries, rejected.as_ref(), fired_in);
                 Ok(())
             }
             Err(TransactionError::Refused(refusals)) => {
@@ -390,7 +391,12 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         self.inlets.iter().cloned().zip(positions.iter().map(position)).collect()
     }
 
-    fn observe(&self, entries: &[Entry<Held>], rejected: Option<&Rejected>) {
+    fn observe(
+        &self,
+        entries: &[Entry<Held>],
+        rejected: Option<&Rejected>,
+        mut fired_in: Option<TraceContext>,
+    ) {
         let (metrics, now) = (&self.node.metrics, self.node.clock.wall_ms());
         let is_refused = |tag: usize, entry: &Entry<Held>| {
             rejected.is_some_and(|rejected| is_about(rejected, entry)) || self.elsewhere.contains(&tag)
@@ -400,7 +406,8 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         self.node.targets.prove(delivered().map(|message| &*message.topic));
         for message in delivered() {
             metrics.delivered.inc();
-            metrics.lateness.observe_ms((now - message.due_ms) as f64);
+            // The first is the latest: one example of each transaction is enough.
+            metrics.lateness.observe_ms((now - message.due_ms) as f64, fired_in.take());
         }
         self.node.figures.delivered(self.lane, delivered().map(|message| now - message.due_ms));
     }
