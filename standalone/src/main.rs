@@ -21,8 +21,13 @@ struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Everything in one process on loopback, with an embedded Kafka broker, all in memory.
+    #[command(after_help = "Examples:\n  ksched dev\n  ksched dev --demo")]
     Dev(dev::Arguments),
     /// Real Apache Kafka, real etcd, coordinators and workers as processes on this machine.
+    #[command(after_help = "Examples:
+  ksched local up --coordinators 2 --workers 3 --observe
+  ksched local kill worker-1
+  ksched local down --purge")]
     Local(local::Args),
 }
 

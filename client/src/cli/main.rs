@@ -37,12 +37,21 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Schedules a message, or each line of the input.
+    #[command(after_help = "Examples:
+  ksched-client schedule --topic orders --delay 90s hello
+  ksched-client schedule --topic reminders --at 'tomorrow 09:00 Europe/Berlin' --key user-7 --header kind=mail 'good morning'
+  ksched-client schedule --topic orders --delay 1h --lines --file orders.txt --output json")]
     Schedule(schedule::Arguments),
     /// Shows a topic's records as they come, with their lateness.
+    #[command(after_help = "Examples:
+  ksched-client tail orders
+  ksched-client tail ksched.dlq --from-start --count 10 --output json")]
     Tail(tail::Arguments),
     /// Lists the workers and what they hold.
+    #[command(after_help = "Example:\n  ksched-client workers --server 10.0.0.1:50051,10.0.0.2:50051")]
     Workers(cluster::Arguments),
     /// Lists the jobs and who holds them.
+    #[command(after_help = "Example:\n  ksched-client jobs --server 10.0.0.1:50051 --output json")]
     Jobs(cluster::Arguments),
     /// Lists the due lanes: holder, what waits, rate and lateness of the last seconds.
     #[command(after_help = "Example:\n  ksched-client lanes --server 10.0.0.1:50051 --output json")]
@@ -50,21 +59,29 @@ enum Command {
     /// Shows the cluster live, on the whole terminal: lanes, workers, rates, lateness.
     Top(top::Arguments),
     /// Schedules a seeded plan of messages, reads what is delivered, judges it.
+    #[command(after_help = "Examples:
+  ksched-client bench --rate 1000 --duration 30s
+  ksched-client bench --scenario burst --count 100000 --run-file burst.json")]
     Bench(bench::Arguments),
     /// Polls a database for what is due and produces it: what `bench --system` compares with.
     #[cfg(feature = "experiment")]
     Baseline(baseline::Arguments),
     /// Measures what the broker itself allows, for `bench --floors`.
+    #[command(after_help = "Example:\n  ksched-client floors --kafka 127.0.0.1:9092 --out floors.json")]
     Floors(floors::Arguments),
     /// Judges an earlier run of bench by what is on the topic.
+    #[command(after_help = "Example:\n  ksched-client verify --seed 42 --rate 1000 --duration 30s")]
     Verify(verify::Arguments),
     /// Makes a page of runs of bench, with plots.
+    #[command(after_help = "Example:\n  ksched-client report ksched.json postgresql.json -o report.html")]
     Report(report::Arguments),
     /// Prints medians of runs of bench, and the ratios between systems.
+    #[command(after_help = "Example:\n  ksched-client compare before.json after.json")]
     Compare(report::CompareArguments),
     /// Prints how far runs of bench come up to the speed that is aimed at.
     Targets(report::TargetsArguments),
     /// Prints a completion script.
+    #[command(after_help = "Example, for this shell alone:\n  source <(ksched-client completions bash)")]
     Completions {
         /// For which shell.
         shell: clap_complete::Shell,
@@ -114,5 +131,29 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_are_understood() {
+        let helps = Arguments::command();
+        let helps = helps.get_subcommands().filter_map(|command| command.get_after_help());
+        let lines: Vec<_> = helps
+            .flat_map(|help| {
+                let help = help.to_string();
+                help.lines()
+                    .filter_map(|line| line.strip_prefix("  ksched-client").map(str::to_owned))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(lines.len() > 10, "{lines:?}");
+        for line in lines {
+            // What stands between quotation marks is one word.
+            let words = line.split('\'').enumerate().flat_map(|(n, text)| match n % 2 {
+                0 => text.split_whitespace().collect(),
+                _ => vec![text],
+            });
+            let parsed = Arguments::try_parse_from(std::iter::once("ksched-client").chain(words));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
     }
 }

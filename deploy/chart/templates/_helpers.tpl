@@ -1,6 +1,14 @@
-{{- define "ksched.labels" -}}
+{{- /* What never changes, for selectors and pods. */}}
+{{- define "ksched.selector" -}}
 app.kubernetes.io/name: ksched
 app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "ksched.labels" -}}
+{{ include "ksched.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "ksched.image" -}}
