@@ -31,9 +31,10 @@ PRODUCTS := -p ksched-server -p ksched-worker -p ksched-client -p ksched-standal
 help:
 	@sed -n 's/^#   make/make/p' Makefile
 
+# A first build leaves out what the experiment needs; a whole one that is there is not replaced by less.
 demo:
 	@scripts/install-parts build
-	cargo build --locked -p ksched-standalone -p ksched-client --no-default-features
+	cargo build --locked -p ksched-standalone -p ksched-client $(if $(wildcard $(BIN)/ksched-worker),,--no-default-features)
 	$(BIN)/ksched dev --demo $(ARGS)
 
 # Binaries and tests in one build, so that they share what they depend on; the end-to-end tests run the binaries.

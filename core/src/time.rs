@@ -59,7 +59,9 @@ pub enum TimeError {
     NoSuchTimeOfDay,
     #[error("names a leap second, which has no epoch time: write the next minute's second 00")]
     LeapSecond,
-    #[error("has no time zone, and no default zone applies")]
+    #[error(
+        "has no time zone, and no default zone applies: append Z, an offset (+02:00) or a name (Europe/Berlin)"
+    )]
     NoZone,
     #[error("zone {zone} is ambiguous ({meanings}): write an offset (+02:00) or a name (Europe/Berlin)")]
     AmbiguousZone { zone: &'static str, meanings: &'static str },

@@ -121,9 +121,9 @@ async fn start(arguments: &Arguments) -> Result<Running, String> {
     if !arguments.kafka.ip().is_loopback() {
         return Err(format!("{} is not on loopback: the embedded broker has no protection", arguments.kafka));
     }
-    let (kafka, broker) = broker::start(place(arguments.kafka))
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", arguments.kafka))?;
+    let (kafka, broker) = broker::start(place(arguments.kafka)).await.map_err(|error| {
+        format!("cannot listen on {}: {error}; --kafka HOST:PORT takes another", arguments.kafka)
+    })?;
     let kafka = kafka.to_string();
     let shutdown = CancellationToken::new();
     let (stop_coordinator, stop_worker) = (CancellationToken::new(), CancellationToken::new());

@@ -67,7 +67,7 @@ impl ServerArguments {
         );
         patiently(&waiting, ask(client)).await.map_err(|error| match error.is_unreachable() {
             true => {
-                Failure::MayPass(format!("{error}; is a coordinator there? --server HOST:PORT names another"))
+                Failure::MayPass(format!("{error}; is a coordinator there? --server HOST:PORT or KSCHED_SERVER names another, `ksched local status` those that run here"))
             }
             false => error.into(),
         })

@@ -16,6 +16,8 @@ use crate::{
 /// Characters of key and of value that the table shows.
 const KEY: usize = 16;
 const VALUE: usize = 32;
+/// The same, of why it is a dead letter.
+const WHY: usize = 120;
 /// How often it is looked whether Kafka is there.
 const LOOK_FOR_KAFKA: Duration = Duration::from_secs(5);
 /// How often it is looked whether reading has ended by itself.
@@ -52,6 +54,14 @@ struct Line {
     append_late_ms: Option<i64>,
     visible_late_ms: Option<f64>,
     hops: Option<u32>,
+    headers: Vec<Header>,
+}
+
+/// In the record's order; `null` for no value.
+#[derive(Debug, Serialize)]
+struct Header {
+    name: String,
+    value: Option<String>,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -124,7 +134,7 @@ fn print(received: &Received, since: &Since, format: Format) -> Result<(), Failu
         return output::json(&line);
     }
     let late = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), lateness);
-    output::line(&row([
+    let row = row([
         &format!("{}/{}", line.partition, line.offset),
         &preview(line.key.as_deref(), KEY),
         &preview(line.value.as_deref(), VALUE),
@@ -132,7 +142,15 @@ fn print(received: &Received, since: &Since, format: Format) -> Result<(), Failu
         &late(line.append_late_ms.map(|ms| ms as f64)),
         &late(line.visible_late_ms),
         &line.hops.map_or_else(|| "-".to_owned(), |hops| hops.to_string()),
-    ]))
+    ]);
+    // Of a dead letter it is this that one wants to know.
+    let told = |name| header(&received.record.content, name);
+    match (told("ksched-error-code"), told("ksched-error")) {
+        (Some(code), why) => {
+            output::line(&format!("{row}  {code}: {}", preview(Some(why.unwrap_or_default()), WHY)))
+        }
+        _ => output::line(&row),
+    }
 }
 
 /// One row of the table. Widths are fixed: the rows to come are not known.
@@ -170,6 +188,15 @@ impl Line {
                 .filter(|_| *since == Since::End)
                 .map(|due_ms| (received.at_us - due_ms.saturating_mul(1000)) as f64 / 1000.0),
             hops: header(&record.content, "ksched-hops").and_then(|text| text.parse().ok()),
+            headers: record
+                .content
+                .headers
+                .iter()
+                .map(|header| Header {
+                    name: header.name.to_string(),
+                    value: header.value.as_deref().map(text),
+                })
+                .collect(),
         }
     }
 }

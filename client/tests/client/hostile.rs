@@ -7,7 +7,8 @@ use crate::cli::run;
 
 const NOT_A_DELAY: &str = "is not a delay: expected 90s, 1h30m, 500ms, 2d, or PT15M";
 const NOT_A_TIME: &str = "is not a time: expected RFC 3339 (2023-09-01T18:40:00+02:00), epoch milliseconds, or 1 Sep 2023 18:40 Europe/Berlin";
-const NO_ZONE: &str = "has no time zone, and no default zone applies";
+const NO_ZONE: &str =
+    "has no time zone, and no default zone applies: append Z, an offset (+02:00) or a name (Europe/Berlin)";
 const OUT_OF_RANGE: &str = "lies outside the years 2000 to 9999";
 const NAME_VALUE: &str = "expected NAME=VALUE";
 

@@ -86,7 +86,10 @@ const TABLE: &[(&str, Headers, Fate)] = &[
     (
         "no zone: the worker's zone is the earlier dialect's only",
         &at("2027-01-01 00:00:00"),
-        Dead("DUE_TIME_UNREADABLE", "header ksched-deliver-at has no time zone, and no default zone applies"),
+        Dead(
+            "DUE_TIME_UNREADABLE",
+            "header ksched-deliver-at has no time zone, and no default zone applies: append Z, an offset (+02:00) or a name (Europe/Berlin)",
+        ),
     ),
     ("no zone, earlier dialect: Berlin here", &time("2027-01-01 01:00:00"), Due(AT_MS)),
     (
