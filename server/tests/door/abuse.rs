@@ -35,9 +35,6 @@ const PACE: Duration = Duration::from_millis(5);
 const SAMPLES: usize = 400;
 /// What two cores that are shared with the abuse, the broker and other tests may add.
 const FLOOR: Duration = Duration::from_millis(50);
-/// The same for a flood of calls, which was seen to add 37 to 46 ms on a machine at half its usual speed, and 78 ms
-/// beside a build.
-const FLOOR_OF_FLOOD: Duration = Duration::from_millis(150);
 
 /// A connection of its own, whose streams the server may send `window` bytes unread.
 async fn connection(grpc: SocketAddr, window: u32) -> SchedulerClient<Channel> {
@@ -73,8 +70,8 @@ fn apart() -> Runtime {
 
 /// Measures beside the abuse, prints, and judges. A build on the same machine is no
 /// fault of the server's, so the best of a few measurements counts.
-async fn judge(abuse: &str, door: &Knocked, before: Duration, floor: Duration) {
-    let bound = (before * 2).max(before + floor);
+async fn judge(abuse: &str, door: &Knocked, before: Duration) {
+    let bound = (before * 2).max(before + FLOOR);
     let mut during = Duration::MAX;
     for _ in 0..3 {
         during = during.min(p99(door).await);
@@ -132,11 +129,11 @@ async fn streams_that_read_no_answers_keep_no_room_from_others() {
         unread.push(unread_stream(&door, &SENT).await);
     }
     timeout(LONG, standstill(&SENT)).await.unwrap();
-    judge("64 streams that read no answers", &door, before, FLOOR).await;
+    judge("64 streams that read no answers", &door, before).await;
     drop(unread);
 }
 
-/// Callers that wait for their answer and ask again at once, four times as many as two
+/// Callers that wait for their answer and ask again at once, sixteen times as many as two
 /// connections carry: the others wait in the client, not here.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_calls_beyond_the_limit_of_a_connection() {
@@ -149,7 +146,7 @@ async fn a_flood_of_calls_beyond_the_limit_of_a_connection() {
         move || apart().block_on(stop.run_until_cancelled_owned(flood(grpc)))
     });
     sleep(Duration::from_secs(1)).await;
-    judge("4,096 callers without a pause", &door, before, FLOOR_OF_FLOOD).await;
+    judge("4,096 callers without a pause", &door, before).await;
     stop.cancel();
     assert!(flood.await.unwrap().is_none());
 }
@@ -181,11 +178,11 @@ async fn flood(grpc: SocketAddr) {
 
 /// What keeps such a flood from the server: calls that it has no room for wait in the client.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_carries_512_calls_at_a_time() {
+async fn a_connection_carries_128_calls_at_a_time() {
     let door = start().await;
     let mut client = connection(door.grpc, USUAL_WINDOW).await;
     let mut open = Vec::new();
-    for _ in 0..512 {
+    for _ in 0..128 {
         let (sender, receiver) = mpsc::channel(1);
         let answers = timeout(LONG, client.schedule_stream(ReceiverStream::new(receiver))).await.unwrap();
         open.push((sender, answers.unwrap()));
@@ -198,8 +195,8 @@ async fn a_connection_carries_512_calls_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_open_streams() {
-    const CONNECTIONS: usize = 20;
-    const STREAMS: usize = 500;
+    const CONNECTIONS: usize = 80;
+    const STREAMS: usize = 125;
     let _alone = ALONE.lock().await;
     let door = start().await;
     let before = p99(&door).await;
@@ -213,7 +210,7 @@ async fn ten_thousand_open_streams() {
             open.push((sender, answers.unwrap().into_inner()));
         }
     }
-    judge("10,000 open streams", &door, before, FLOOR).await;
+    judge("10,000 open streams", &door, before).await;
     // Each still does its work.
     for (sender, answers) in open.iter_mut().step_by(997) {
         sender.send(item(1, 10)).await.unwrap();
@@ -231,7 +228,7 @@ async fn headers_of_a_megabyte() {
         let stop = stop.clone();
         move || apart().block_on(stop.run_until_cancelled_owned(large_headers(grpc)))
     });
-    judge("1 MB of gRPC metadata", &door, before, FLOOR).await;
+    judge("1 MB of gRPC metadata", &door, before).await;
     stop.cancel();
     assert!(abuse.await.unwrap().is_none(), "such a call was accepted");
 }
