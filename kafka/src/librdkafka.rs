@@ -56,8 +56,8 @@ const SINGLY: usize = 8;
 /// Topics whose settings are asked for in one request: some 3 KB of answer each.
 const DESCRIBED_AT_ONCE: usize = 500;
 
-/// Partitions in one question: librdkafka goes through all of them for each that the answer is about, and in a
-/// coordinator, which asks about a thousand each second, that was most of its work.
+/// Partitions in one question: librdkafka goes through all of them for each that the answer is about, and in an idle
+/// coordinator, which asks about a thousand each second, that was 38 % of its work (`perf`: strcmp).
 const PARTITIONS_AT_ONCE: usize = 256;
 
 /// Of the library that is linked in.
