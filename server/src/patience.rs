@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use ksched_telemetry::logging::Repeats;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -9,8 +10,6 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// How often a line tells that it is still waited.
-const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Why something needed is not there.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ pub(crate) async fn wait_for<T, E: fmt::Display, F: Future<Output = Result<T, E>
 ) -> Result<T, Impatience<E>> {
     let give_up_at = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
-    let mut told: Option<Instant> = None;
+    let mut waiting = Repeats::default();
     loop {
         let error = tokio::select! {
             result = attempt() => match result {
@@ -49,9 +48,8 @@ pub(crate) async fn wait_for<T, E: fmt::Display, F: Future<Output = Result<T, E>
             tracing::error!("waited {} s for {what}", PATIENCE.as_secs());
             return Err(Impatience::Failed(error));
         }
-        if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+        if waiting.tell().is_some() {
             tracing::warn!("waiting for {what}: {error}");
-            told = Some(Instant::now());
         }
         tokio::select! {
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Between two of a line's repeats, at least.
-const REPEAT_EVERY: Duration = Duration::from_secs(10);
+pub const REPEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// For a line that there may be one of for each message or attempt, so that many do not flood the log.
 #[derive(Debug, Default)]

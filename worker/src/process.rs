@@ -10,6 +10,7 @@ use ksched_kafka::{Librdkafka, Log, Settings};
 use ksched_proto::v1;
 use ksched_telemetry::{
     http,
+    logging::{REPEAT_EVERY, Repeats},
     metrics::{Metrics, WorkerMetrics},
     readiness::Readiness,
 };
@@ -30,8 +31,6 @@ use crate::{
 
 /// Pause between two tries to register.
 const REGISTER_PAUSE: Duration = Duration::from_millis(500);
-/// How often a line tells that a coordinator is still waited for.
-const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The part that `/readyz` tells of.
 const COORDINATOR: &str = "coordinator";
 
@@ -104,17 +103,16 @@ pub async fn run(config: Config, metrics: &Metrics, shutdown: CancellationToken)
 /// then now and then until one does.
 async fn tell_of_waiting(readiness: Readiness, coordinators: String) -> Infallible {
     let mut changes = readiness.watch();
-    let mut told: Option<Instant> = None;
+    let mut waiting = Repeats::default();
     loop {
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
-            () = sleep(TELL_EVERY), if told.is_some() => {}
+            () = sleep(REPEAT_EVERY) => {}
         }
         match changes.borrow_and_update().get(COORDINATOR).cloned().flatten() {
-            None => told = None,
-            Some(why) if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) => {
+            None => waiting = Repeats::default(),
+            Some(why) if waiting.tell().is_some() => {
                 warn!("waiting for a coordinator at {coordinators}: {why}");
-                told = Some(Instant::now());
             }
             Some(_) => {}
         }

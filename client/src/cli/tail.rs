@@ -145,12 +145,10 @@ fn print(received: &Received, since: &Since, format: Format) -> Result<(), Failu
     ]);
     // Of a dead letter it is this that one wants to know.
     let told = |name| header(&received.record.content, name);
-    match (told("ksched-error-code"), told("ksched-error")) {
-        (Some(code), why) => {
-            output::line(&format!("{row}  {code}: {}", preview(Some(why.unwrap_or_default()), WHY)))
-        }
-        _ => output::line(&row),
-    }
+    output::line(&match told("ksched-error-code") {
+        Some(code) => format!("{row}  {code}: {}", preview(told("ksched-error").or(Some("")), WHY)),
+        None => row,
+    })
 }
 
 /// One row of the table. Widths are fixed: the rows to come are not known.
