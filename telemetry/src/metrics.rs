@@ -56,6 +56,7 @@ pub struct CoordinatorMetrics {
     pub calls: Calls,
     refused: Family<Reason, Counter>,
     pending: Family<Place, Gauge>,
+    intake_backlog: Family<(), Gauge>,
     jobs_without_holder: Family<OfKind, Gauge>,
 }
 
@@ -63,7 +64,7 @@ pub struct CoordinatorMetrics {
 #[derive(Clone, Debug)]
 pub struct WorkerMetrics {
     pub delivered: Counter,
-    pub dead_lettered: Counter,
+    pub dead_lettered: DeadLettered,
     pub duplicates_dropped: Counter,
     pub drains_done: Counter,
     pub intake_moved: Counter,
@@ -87,6 +88,14 @@ pub enum Kind {
     Lane,
     Drain,
     Intake,
+}
+
+/// Dead letters. The sum is a counter of its own, there from the start: a reason's is not before its
+/// first, and what comes into being with 1 has not grown.
+#[derive(Clone, Debug)]
+pub struct DeadLettered {
+    all: Counter,
+    by_reason: Family<Reason, Counter>,
 }
 
 /// A gauge of seconds.
@@ -325,6 +334,11 @@ impl CoordinatorMetrics {
                  than messages",
                 Family::default(),
             ),
+            intake_backlog: metrics.add(
+                "intake_backlog_messages",
+                "Offsets between position and end of the intake topic, asked for each 10 s: a little more than records",
+                Family::default(),
+            ),
             jobs_without_holder: metrics.add(
                 "jobs_without_holder",
                 "Jobs that no worker holds, by kind, as last seen in the store",
@@ -349,6 +363,16 @@ impl CoordinatorMetrics {
         }
     }
 
+    /// What waits on the intake topic; nothing where this coordinator does not know.
+    pub fn set_intake_backlog(&self, records: Option<i64>) {
+        match records {
+            Some(records) => {
+                self.intake_backlog.get_or_create(&()).set(records);
+            }
+            None => self.intake_backlog.clear(),
+        }
+    }
+
     /// How many jobs of a kind nobody holds.
     pub fn set_without_holder(&self, kind: Kind, jobs: usize) {
         self.jobs_without_holder.get_or_create(&kind.label()).set(jobs as i64);
@@ -361,7 +385,14 @@ impl WorkerMetrics {
         let count = |name, help| metrics.add(name, help, Counter::<u64, AtomicU64>::default());
         Self {
             delivered: count("delivered", "Messages appended to their target topics"),
-            dead_lettered: count("dead_lettered", "Messages and intake records put on the dead-letter topic"),
+            dead_lettered: DeadLettered {
+                all: count("dead_lettered", "Messages and intake records put on the dead-letter topic"),
+                by_reason: metrics.add(
+                    "dead_lettered_by_reason",
+                    "The same by ksched-error-code, each from its first letter on",
+                    Family::default(),
+                ),
+            },
             duplicates_dropped: count(
                 "duplicates_dropped",
                 "Copies of messages that were not delivered again",
@@ -411,6 +442,18 @@ impl WorkerMetrics {
     /// Counts intake records that could not be understood.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+    }
+}
+
+impl DeadLettered {
+    pub fn add(&self, reason: &'static str) {
+        self.all.inc();
+        self.by_reason.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// How many there were.
+    pub fn get(&self) -> u64 {
+        self.all.get()
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Reason {
 
 /// A record that stays as it is.
 pub(crate) fn of_record<L>(node: &Node<L>, record: Record, reason: &Reason) -> Onward {
-    node.metrics.dead_lettered.inc();
+    node.metrics.dead_lettered.add(reason.code);
     let content = with_reason(record.content, &record.source, record.offset, reason);
     onward(node, content)
 }
@@ -48,7 +48,7 @@ fn of_record_cut<L>(node: &Node<L>, record: Record, reason: &Reason) -> Onward {
     content
         .headers
         .push(Header::new("ksched-error-cut", "value and headers were left out: the record is too large"));
-    node.metrics.dead_lettered.inc();
+    node.metrics.dead_lettered.add(reason.code);
     onward(node, content)
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn of_message<L>(
     offset: i64,
     reason: &Reason,
 ) -> Onward {
-    node.metrics.dead_lettered.inc();
+    node.metrics.dead_lettered.add(reason.code);
     let mut user = user;
     user.headers.push(Header::new("ksched-topic", envelope.target.topic.to_string()));
     if let Some(partition) = envelope.target.partition {

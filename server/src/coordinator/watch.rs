@@ -132,6 +132,7 @@ pub(super) async fn report(
         counters.missing_positions.set(gauge(state.observation.missing_positions));
         let pending = state.observation.pending.iter();
         counters.set_pending(pending.map(|pending| (pending.level, pending.lane, pending.records)));
+        counters.set_intake_backlog(state.observation.intake);
         pause(&shutdown).await;
     }
 }
