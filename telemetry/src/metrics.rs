@@ -38,8 +38,9 @@ pub struct Metrics {
     registry: Arc<RwLock<Registry>>,
     /// Of the process, without our prefix.
     process: Arc<Registry>,
-    /// Counted by both kinds of process, and `ksched dev` is both.
+    /// These two are both kinds of process', and `ksched dev` is both.
     refused: Family<Reason, Counter>,
+    kafka_round_trip: Seconds,
 }
 
 /// What a coordinator counts.
@@ -74,6 +75,7 @@ pub struct WorkerMetrics {
     pub lateness: Lateness,
     pub take_over: Spans,
     pub drain: Spans,
+    pub kafka_round_trip: Seconds,
     pub clock_skew: Seconds,
     pub lease: LeaseAge,
     pub lanes: Lanes,
@@ -221,6 +223,13 @@ impl Metrics {
         registry.register("build", "Which process this is", info);
         let refused = Family::default();
         registry.register("refused", "Messages refused, by reason", Family::clone(&refused));
+        let kafka_round_trip = Seconds::default();
+        registry.register_with_unit(
+            "kafka_round_trip",
+            "How long Kafka took to tell an offset, which it is asked now and then",
+            Unit::Seconds,
+            kafka_round_trip.0.clone(),
+        );
         registry.register(
             "spans",
             "Spans of traces: exported, failed (the collector was away or refused them) or dropped (no room left)",
@@ -228,7 +237,7 @@ impl Metrics {
         );
         let mut process = Registry::default();
         process.register_collector(Box::new(Process));
-        Self { registry: Arc::new(RwLock::new(registry)), process: Arc::new(process), refused }
+        Self { registry: Arc::new(RwLock::new(registry)), process: Arc::new(process), refused, kafka_round_trip }
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -315,11 +324,7 @@ impl CoordinatorMetrics {
                 "Records handed to Kafka's client and not acknowledged yet",
                 Gauge::default(),
             ),
-            kafka_round_trip: Seconds(metrics.add_in_seconds(
-                "kafka_round_trip",
-                "How long Kafka took to tell an offset, which it is asked each second",
-                Gauge::default(),
-            )),
+            kafka_round_trip: metrics.kafka_round_trip.clone(),
             calls: Calls {
                 ended: metrics.add("grpc_calls", "gRPC calls that ended, by method and code", Family::default()),
                 took: metrics.add_in_seconds(
@@ -420,6 +425,7 @@ impl WorkerMetrics {
                 "How long drain jobs took that were finished",
                 spans(),
             )),
+            kafka_round_trip: metrics.kafka_round_trip.clone(),
             clock_skew: Seconds(metrics.add_in_seconds(
                 "clock_skew",
                 "By how much this worker's clock is ahead of the coordinator's that answered last",

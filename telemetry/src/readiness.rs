@@ -3,12 +3,20 @@
 //! One value feeds `/readyz` and the gRPC health service, so that they cannot
 //! disagree.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Duration, Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
 /// What each part that matters last said of itself; `None` is fine.
 pub type Parts = BTreeMap<&'static str, Option<String>>;
+
+/// An answer that takes longer counts as none.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Shared by those who find out and those who tell.
 #[derive(Clone, Debug)]
@@ -57,6 +65,43 @@ impl Readiness {
         let lines =
             parts.iter().filter_map(|(part, state)| state.as_ref().map(|why| format!("{part}: {why}\n")));
         lines.collect()
+    }
+
+    /// Asks a part each `every` whether it works and how long it took to say so, until the shutdown.
+    /// `ask` blocks a thread of its own; who has an answer tells `answered`.
+    pub async fn ask<E: std::fmt::Display + Send + 'static>(
+        &self,
+        part: &'static str,
+        every: Duration,
+        shutdown: &CancellationToken,
+        ask: impl Fn() -> Result<(), E> + Send + Sync + 'static,
+        answered: impl Fn(Duration),
+    ) {
+        let ask = Arc::new(ask);
+        while !shutdown.is_cancelled() {
+            let (asked_at, question) = (Instant::now(), Arc::clone(&ask));
+            let mut answer = spawn_blocking(move || question());
+            let answer = match timeout(ANSWER_TIMEOUT, &mut answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    self.failing(part, "does not answer");
+                    // One question at a time, or they would pile up on blocking threads.
+                    answer.await
+                }
+            };
+            match answer {
+                Ok(Ok(())) => {
+                    answered(asked_at.elapsed());
+                    self.fine(part);
+                }
+                Ok(Err(error)) => self.failing(part, error.to_string()),
+                Err(join) => self.failing(part, join.to_string()),
+            }
+            tokio::select! {
+                () = sleep(every) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
     }
 
     /// Wakes whenever a part's state changes.

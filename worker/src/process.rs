@@ -6,7 +6,7 @@ use ksched_core::{
     cluster::{Cluster, DeliveredHeaders, Delivery, Geometry},
     host::Host,
 };
-use ksched_kafka::{Librdkafka, Log, Settings};
+use ksched_kafka::{Librdkafka, Log, Offset, Settings, TopicPartition};
 use ksched_proto::v1;
 use ksched_telemetry::{
     http,
@@ -14,7 +14,10 @@ use ksched_telemetry::{
     metrics::{Metrics, WorkerMetrics},
     readiness::Readiness,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -31,8 +34,11 @@ use crate::{
 
 /// Pause between two tries to register.
 const REGISTER_PAUSE: Duration = Duration::from_millis(500);
-/// The part that `/readyz` tells of.
+/// The parts that `/readyz` tells of.
 const COORDINATOR: &str = "coordinator";
+const KAFKA: &str = "kafka";
+/// Between two questions to Kafka, which a worker that is busy asks enough.
+const ASK_KAFKA_EVERY: Duration = Duration::from_secs(5);
 
 /// A worker cannot start as it is set.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +70,7 @@ impl StartError {
 /// # Errors
 /// Only what no waiting mends: an absent coordinator is waited for.
 pub async fn run(config: Config, metrics: &Metrics, shutdown: CancellationToken) -> Result<(), StartError> {
-    let readiness = Readiness::waiting_for(&[COORDINATOR]);
+    let readiness = Readiness::waiting_for(&[COORDINATOR, KAFKA]);
     metrics.show(&readiness);
     let listener = http::bind(&config.http, config.exposure).await?;
     let http_address = listener.local_addr()?.to_string();
@@ -89,13 +95,30 @@ pub async fn run(config: Config, metrics: &Metrics, shutdown: CancellationToken)
         "starting"
     );
     let waiting = tell_of_waiting(readiness.clone(), config.coordinators.join(", "));
-    let open_log = move |cluster: &Cluster, kafka: &str| open_log(&config, cluster, kafka);
+    let (opened, mut log) = watch::channel(None);
+    let open_log = move |cluster: &Cluster, kafka: &str| {
+        let log = open_log(&config, cluster, kafka)?;
+        let inlet = TopicPartition { topic: cluster.due_topic().into(), partition: 0 };
+        opened.send_replace(Some((log.clone(), inlet)));
+        Ok(log)
+    };
+    let (round_trip, stopping) = (parts.metrics.kafka_round_trip.clone(), shutdown.clone());
+    let ask_kafka = async {
+        // Where Kafka is, a coordinator tells.
+        if let Ok(Some((log, inlet))) = log.wait_for(Option::is_some).await.map(|log| log.clone()) {
+            let ask = move || log.offsets(std::slice::from_ref(&inlet), Offset::StableEnd).map(drop);
+            let answered = |took: Duration| round_trip.set(took.as_secs_f64());
+            readiness.ask(KAFKA, ASK_KAFKA_EVERY, &stopping, ask, answered).await;
+        }
+        std::future::pending::<Infallible>().await
+    };
     let work = work(parts, open_log, &readiness, shutdown);
     tokio::pin!(server);
     tokio::select! {
         result = work => result,
         result = &mut server => result.map_err(StartError::Serve),
         never = waiting => match never {},
+        never = ask_kafka => match never {},
     }
 }
 

@@ -8,10 +8,7 @@ use ksched_telemetry::{
     metrics::{CoordinatorMetrics, Kind},
     readiness::Readiness,
 };
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,8 +20,6 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Between two verifications of all topics' settings.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// An answer that takes longer counts as none.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// Kinds of jobs, as the store and as the metrics name them.
 const KINDS: [(JobKind, Kind); 3] =
     [(JobKind::Lane, Kind::Lane), (JobKind::Drain, Kind::Drain), (JobKind::Intake, Kind::Intake)];
@@ -37,28 +32,9 @@ pub(super) async fn kafka(
     counters: CoordinatorMetrics,
     shutdown: CancellationToken,
 ) {
-    let inlet = Arc::new([inlet]);
-    while !shutdown.is_cancelled() {
-        let (log, inlet, asked_at) = (log.clone(), Arc::clone(&inlet), Instant::now());
-        let mut look = spawn_blocking(move || log.offsets(&*inlet, Offset::StableEnd));
-        let look = match timeout(ANSWER_TIMEOUT, &mut look).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                readiness.failing("kafka", "does not answer");
-                // One question at a time, or they would pile up on blocking threads.
-                look.await
-            }
-        };
-        match look {
-            Ok(Ok(_)) => {
-                counters.kafka_round_trip.set(asked_at.elapsed().as_secs_f64());
-                readiness.fine("kafka");
-            }
-            Ok(Err(error)) => readiness.failing("kafka", error.to_string()),
-            Err(join) => readiness.failing("kafka", join.to_string()),
-        }
-        pause(&shutdown).await;
-    }
+    let ask = move || log.offsets(std::slice::from_ref(&inlet), Offset::StableEnd).map(drop);
+    let answered = |took: Duration| counters.kafka_round_trip.set(took.as_secs_f64());
+    readiness.ask("kafka", INTERVAL, &shutdown, ask, answered).await;
 }
 
 /// Looks each minute whether our topics are still as they must be: retention, say,
