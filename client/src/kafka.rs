@@ -17,6 +17,7 @@ pub fn connect(bootstrap: &str, properties: BTreeMap<String, String>) -> Result<
         group: NAME.to_owned(),
         client_id: NAME.to_owned(),
         properties,
+        ..Settings::default()
     })
 }
 

@@ -31,7 +31,7 @@ use std::{
 use ksched_core::message::Content;
 use parking_lot::Mutex;
 use rdkafka::{
-    ClientContext, Message as _, Timestamp,
+    ClientContext, Message as _, Statistics, Timestamp,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode as Code},
     producer::{DeliveryResult, ProducerContext},
@@ -40,7 +40,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use self::slot::{Share, Slot, Watch};
 use crate::{
-    librdkafka::{self, Librdkafka, queue::record},
+    librdkafka::{self, Librdkafka, Part, queue::record},
     log::{self, Outgoing, RefusalReason},
 };
 
@@ -142,7 +142,8 @@ struct Slots {
 impl Slots {
     fn new(log: &Librdkafka, flight: &Arc<Flight>) -> Result<Self, log::Error> {
         let slot = |linger_ms: &str| {
-            Slot::new(librdkafka::producer_config(log, linger_ms), Arc::clone(flight)).map(Arc::new)
+            let config = librdkafka::producer_config(log, linger_ms);
+            Slot::new(config, log.settings().statistics.clone(), Arc::clone(flight)).map(Arc::new)
         };
         Ok(Self { prompt: slot("0")?, gathering: slot(LINGER_MS)? })
     }
@@ -380,11 +381,16 @@ impl Parcel {
 /// What librdkafka calls back.
 struct Context {
     flight: Arc<Flight>,
+    statistics: Part,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         librdkafka::log_line(level, facility, text);
+    }
+
+    fn stats(&self, told: Statistics) {
+        self.statistics.note(&told);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

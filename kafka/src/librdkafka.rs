@@ -17,6 +17,7 @@ mod plain;
 pub(crate) mod queue;
 mod reader;
 mod renewed;
+mod statistics;
 mod transactional;
 
 use std::{
@@ -40,7 +41,14 @@ use self::{
     reader::{Client, Logging},
     renewed::Renewed,
 };
-pub use self::{config::Settings, plain::Plain, reader::ConsumerReader, transactional::Transactional};
+pub use self::{
+    config::Settings,
+    plain::Plain,
+    reader::ConsumerReader,
+    statistics::{Statistics, Told},
+    transactional::Transactional,
+};
+pub(crate) use self::statistics::Part;
 use crate::log::{Error, Log, Offset, Position, TopicInfo, TopicPartition};
 
 /// For a question to a broker.

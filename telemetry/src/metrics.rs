@@ -22,7 +22,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, text::encode_eof, text::encode_registry},
     metrics::{
-        counter::Counter, exemplar::HistogramWithExemplars, family::Family, gauge::Gauge,
+        MetricType, counter::Counter, exemplar::HistogramWithExemplars, family::Family, gauge::Gauge,
         histogram::Histogram,
     },
     registry::{Metric, Registry, Unit},
@@ -82,6 +82,18 @@ pub struct WorkerMetrics {
     /// By kind of job.
     transactions: [Transactions; 3],
     refused: Family<Reason, Counter>,
+}
+
+/// What Kafka's client tells of all producers of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct KafkaProducers {
+    /// Records handed over and not acknowledged.
+    pub queued: u64,
+    /// Requests sent once more, and such as were not answered in time, since the start.
+    pub retries: u64,
+    pub timeouts: u64,
+    /// Of the slowest.
+    pub round_trip: Duration,
 }
 
 /// Kinds of jobs.
@@ -264,12 +276,34 @@ impl Metrics {
         let readiness = readiness.clone();
         self.add_scraped(Scraped {
             name: "ready",
+            kind: MetricType::Gauge,
             unit: None,
             help: "Whether each part that this process depends on is as it must be (1) or not (0)",
             label: Some("part"),
             read: Box::new(move || {
                 readiness.parts(|part, is_fine| (part.to_owned(), f64::from(u8::from(is_fine))))
             }),
+        });
+    }
+
+    /// Shows what producers tell, which they do each 15 s.
+    pub fn show_kafka_producers(&self, tell: impl Fn() -> KafkaProducers + Clone + Send + Sync + 'static) {
+        let show = |name, kind, unit, help, number: fn(KafkaProducers) -> f64| {
+            let tell = tell.clone();
+            let read = Box::new(move || vec![(String::new(), number(tell()))]);
+            self.add_scraped(Scraped { name, kind, unit, help, label: None, read });
+        };
+        show("kafka_producer_queue", MetricType::Gauge, None, "Records handed to producers and not acknowledged", |told| {
+            told.queued as f64
+        });
+        show("kafka_producer_retries", MetricType::Counter, None, "Requests that producers sent once more", |told| {
+            told.retries as f64
+        });
+        let help = "Requests of producers that were not answered in time";
+        show("kafka_producer_timeouts", MetricType::Counter, None, help, |told| told.timeouts as f64);
+        let help = "Within what 99 of 100 requests were answered, at the slowest pair of producer and broker";
+        show("kafka_producer_round_trip", MetricType::Gauge, Some(Unit::Seconds), help, |told| {
+            told.round_trip.as_secs_f64()
         });
     }
 
@@ -534,6 +568,7 @@ impl LeaseAge {
         let shown = age.clone();
         metrics.add_scraped(Scraped {
             name: "lease_age",
+            kind: MetricType::Gauge,
             unit: Some(Unit::Seconds),
             help: "Since a coordinator last confirmed this worker's lease, or since the start",
             label: None,
@@ -560,6 +595,7 @@ impl Lanes {
         let labelled = |now: LaneNow, number| (now.lane.to_string(), number);
         metrics.add_scraped(Scraped {
             name: "held_messages",
+            kind: MetricType::Gauge,
             unit: None,
             help: "Messages in memory, waiting for their due time, by lane",
             label: Some("lane"),
@@ -569,6 +605,7 @@ impl Lanes {
         });
         metrics.add_scraped(Scraped {
             name: "next_due",
+            kind: MetricType::Gauge,
             unit: Some(Unit::Seconds),
             help: "Until a lane's first message is due; negative: overdue by so much",
             label: Some("lane"),

@@ -6,12 +6,12 @@ use ksched_core::{
     cluster::{Cluster, DeliveredHeaders, Delivery, Geometry},
     host::Host,
 };
-use ksched_kafka::{Librdkafka, Log, Offset, Settings, TopicPartition};
+use ksched_kafka::{Librdkafka, Log, Offset, Settings, Statistics, TopicPartition, librdkafka::Told};
 use ksched_proto::v1;
 use ksched_telemetry::{
     http,
     logging::{REPEAT_EVERY, Repeats},
-    metrics::{Metrics, WorkerMetrics},
+    metrics::{KafkaProducers, Metrics, WorkerMetrics},
     readiness::Readiness,
 };
 use tokio::{
@@ -95,9 +95,15 @@ pub async fn run(config: Config, metrics: &Metrics, shutdown: CancellationToken)
         "starting"
     );
     let waiting = tell_of_waiting(readiness.clone(), config.coordinators.join(", "));
+    let statistics = Statistics::default();
+    let shown = statistics.clone();
+    metrics.show_kafka_producers(move || {
+        let Told { queued, retries, timeouts, round_trip } = shown.told();
+        KafkaProducers { queued, retries, timeouts, round_trip }
+    });
     let (opened, mut log) = watch::channel(None);
     let open_log = move |cluster: &Cluster, kafka: &str| {
-        let log = open_log(&config, cluster, kafka)?;
+        let log = open_log(&config, &statistics, cluster, kafka)?;
         let inlet = TopicPartition { topic: cluster.due_topic().into(), partition: 0 };
         opened.send_replace(Some((log.clone(), inlet)));
         Ok(log)
@@ -217,12 +223,18 @@ pub async fn work<L: Log + Clone, C: Coordinator>(
     }
 }
 
-fn open_log(config: &Config, cluster: &Cluster, kafka: &str) -> Result<Librdkafka, ksched_kafka::Error> {
+fn open_log(
+    config: &Config,
+    statistics: &Statistics,
+    cluster: &Cluster,
+    kafka: &str,
+) -> Result<Librdkafka, ksched_kafka::Error> {
     Librdkafka::new(Settings {
         bootstrap: config.kafka.clone().unwrap_or_else(|| kafka.to_owned()),
         group: cluster.group(),
         client_id: config.name.clone(),
         properties: config.kafka_properties.clone(),
+        statistics: statistics.clone(),
     })
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn run<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(Bed) -> 
 
 pub(crate) fn log(kafka: &str) -> Arc<Librdkafka> {
     let (group, client_id) = ("baseline".to_owned(), "baseline".to_owned());
-    let settings = Settings { bootstrap: kafka.to_owned(), group, client_id, properties: BTreeMap::new() };
+    let settings = Settings { bootstrap: kafka.to_owned(), group, client_id, ..Settings::default() };
     Arc::new(Librdkafka::new(settings).unwrap())
 }
 

@@ -19,7 +19,7 @@ use rdkafka::{
 };
 
 use super::{Context, Flight, Parcel};
-use crate::{disposal, librdkafka, log, polled::Polled};
+use crate::{disposal, librdkafka::{self, Statistics}, log, polled::Polled};
 
 /// A producer that died is not replaced more often.
 const REPLACE_PAUSE: Duration = Duration::from_secs(1);
@@ -33,6 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// lost count) is for good; another client starts with a new producer id.
 pub(super) struct Slot {
     config: ClientConfig,
+    statistics: Statistics,
     flight: Arc<Flight>,
     current: RwLock<Arc<Client>>,
     replaced_at: Mutex<Option<Instant>>,
@@ -57,9 +58,14 @@ impl Share {
 }
 
 impl Slot {
-    pub(super) fn new(config: ClientConfig, flight: Arc<Flight>) -> Result<Self, log::Error> {
-        let current = RwLock::new(Arc::new(Client::new(&config, Arc::clone(&flight))?));
-        Ok(Self { config, flight, current, replaced_at: Mutex::new(None), open: Mutex::default() })
+    pub(super) fn new(
+        config: ClientConfig,
+        statistics: Statistics,
+        flight: Arc<Flight>,
+    ) -> Result<Self, log::Error> {
+        let context = Context { flight: Arc::clone(&flight), statistics: statistics.part() };
+        let current = RwLock::new(Arc::new(Client::new(&config, context)?));
+        Ok(Self { config, statistics, flight, current, replaced_at: Mutex::new(None), open: Mutex::default() })
     }
 
     fn current(&self) -> Arc<Client> {
@@ -107,7 +113,8 @@ impl Slot {
             return;
         }
         *replaced_at = Some(Instant::now());
-        match Client::new(&self.config, Arc::clone(&self.flight)) {
+        let context = Context { flight: Arc::clone(&self.flight), statistics: self.statistics.part() };
+        match Client::new(&self.config, context) {
             Ok(client) => *self.current.write() = Arc::new(client),
             Err(error) => tracing::error!(%error, "no new producer in the place of one that died"),
         }
@@ -120,8 +127,8 @@ pub(super) struct Client(Option<Polled<Context>>);
 type Parceled<'a> = BaseRecord<'a, [u8], [u8], Box<Parcel>>;
 
 impl Client {
-    fn new(config: &ClientConfig, flight: Arc<Flight>) -> Result<Self, log::Error> {
-        let client = Polled::new(config, Context { flight });
+    fn new(config: &ClientConfig, context: Context) -> Result<Self, log::Error> {
+        let client = Polled::new(config, context);
         client.map(|client| Self(Some(client))).map_err(|error| librdkafka::client_error(&error))
     }
 

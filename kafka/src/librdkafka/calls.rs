@@ -63,11 +63,16 @@ impl Calls {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::queue::Queue, *};
+    use super::{
+        super::{queue::Queue, statistics::Statistics},
+        *,
+    };
 
     #[test]
     fn a_call_that_does_not_end_is_given_up() {
-        let queue = Queue::new(rdkafka::ClientConfig::new().set("bootstrap.servers", "127.0.0.1:9")).unwrap();
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("bootstrap.servers", "127.0.0.1:9");
+        let queue = Queue::new(&config, Statistics::default().part()).unwrap();
         let calls = Calls::start(queue.client().unwrap().shared()).unwrap();
         let soon = Duration::from_secs(30);
         assert!(matches!(calls.make(soon, || false, |_| Ok(())), Some(Ok(()))));

@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
+use super::statistics::{self, Statistics};
+
 /// How to reach a cluster, and as whom.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// `host:port` pairs separated by commas.
     pub bootstrap: String,
@@ -16,6 +18,8 @@ pub struct Settings {
     pub client_id: String,
     /// Any librdkafka property, as the user set it.
     pub properties: BTreeMap<String, String>,
+    /// Where producers tell how they are.
+    pub statistics: Statistics,
 }
 
 /// Names the properties but not their values: there are secrets among them.
@@ -145,6 +149,7 @@ impl Settings {
         let message_max = MESSAGE_MAX_BYTES.to_string();
         let mut config = self.tuned(&[
             ("linger.ms", linger_ms),
+            ("statistics.interval.ms", statistics::INTERVAL_MS),
             ("queue.buffering.max.messages", "200000"),
             ("queue.buffering.max.kbytes", "65536"),
             ("message.max.bytes", &message_max),

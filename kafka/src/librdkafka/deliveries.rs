@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 use rdkafka::{
-    ClientContext, Message as _,
+    ClientContext, Message as _, Statistics,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode as Code},
     producer::{DeliveryResult, ProducerContext},
@@ -20,6 +20,7 @@ use rdkafka::{
 use super::{
     failure,
     notes::{self, Notes},
+    statistics::Part,
 };
 use crate::log::{Refusal, RefusalReason};
 
@@ -92,16 +93,26 @@ impl Deliveries {
 }
 
 /// What librdkafka calls back.
-#[derive(Debug, Default)]
 pub(super) struct Context {
     pub(super) deliveries: Arc<Deliveries>,
     pub(super) notes: Arc<Notes>,
+    statistics: Part,
+}
+
+impl Context {
+    pub(super) fn new(statistics: Part) -> Self {
+        Self { deliveries: Arc::default(), notes: Arc::default(), statistics }
+    }
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.notes.line(facility, text);
         notes::log(level, facility, text);
+    }
+
+    fn stats(&self, told: Statistics) {
+        self.statistics.note(&told);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

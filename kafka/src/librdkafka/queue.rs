@@ -17,6 +17,7 @@ use super::{
     deliveries::{Context, Deliveries, Undelivered, refusals},
     failure,
     notes::Notes,
+    statistics::Part,
 };
 use crate::{
     disposal,
@@ -58,8 +59,8 @@ pub(super) enum NotTaken {
 }
 
 impl Queue {
-    pub(super) fn new(config: &ClientConfig) -> Result<Self, Error> {
-        let context = Context::default();
+    pub(super) fn new(config: &ClientConfig, statistics: Part) -> Result<Self, Error> {
+        let context = Context::new(statistics);
         let (deliveries, notes) = (Arc::clone(&context.deliveries), Arc::clone(&context.notes));
         let client = Polled::new(config, context).map_err(|error| failure::error(&error))?;
         Ok(Self { client: Some(client), deliveries, notes, sent: 0 })

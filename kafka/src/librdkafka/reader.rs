@@ -439,7 +439,7 @@ mod tests {
             bootstrap: noida::kafka::spawn("127.0.0.1:0").unwrap().to_string(),
             group: "test".to_owned(),
             client_id: "test".to_owned(),
-            properties: std::collections::BTreeMap::new(),
+            ..Settings::default()
         };
         let log = Librdkafka::new(settings).unwrap();
         crate::target::create(&log, "still", 2, &[]).unwrap();

@@ -67,7 +67,7 @@ impl Transactional {
         transactional_id: &str,
         group: ConsumerGroupMetadata,
     ) -> Result<Self, Error> {
-        let queue = Queue::new(&settings.transactional(transactional_id))?;
+        let queue = Queue::new(&settings.transactional(transactional_id), settings.statistics.part())?;
         let calls = Calls::start(queue.client()?.shared())?;
         let group = Arc::new(group);
         Ok(Self { queue, calls, group, noted: 0, failpoints: Failpoints::of(transactional_id) })

@@ -3,7 +3,6 @@
 mod memory;
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     process,
     sync::{
@@ -135,7 +134,7 @@ pub(crate) fn log_at(address: &str, group: &str) -> Librdkafka {
         bootstrap: address.to_owned(),
         group: group.to_owned(),
         client_id: "conformance".to_owned(),
-        properties: BTreeMap::new(),
+        ..Settings::default()
     })
     .unwrap()
 }

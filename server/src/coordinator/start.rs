@@ -101,7 +101,7 @@ impl Coordinator {
         );
 
         settle(&store, &config, &shutdown).await?;
-        let log = open_log(&config)?;
+        let log = open_log(&config, &metrics)?;
         prepare_topics(&log, &config, &shutdown).await?;
         let cluster = Arc::new(config.cluster.clone());
         let listener = http::bind(&config.listen, config.exposure).await?;
@@ -245,12 +245,19 @@ async fn settle(
     }
 }
 
-fn open_log(config: &Config) -> Result<Librdkafka, StartError> {
+fn open_log(config: &Config, metrics: &Metrics) -> Result<Librdkafka, StartError> {
+    let statistics = kafka::Statistics::default();
+    let shown = statistics.clone();
+    metrics.show_kafka_producers(move || {
+        let kafka::librdkafka::Told { queued, retries, timeouts, round_trip } = shown.told();
+        KafkaProducers { queued, retries, timeouts, round_trip }
+    });
     let settings = kafka::Settings {
         bootstrap: config.kafka.clone(),
         group: config.cluster.group(),
         client_id: config.name.clone(),
         properties: config.kafka_properties.clone(),
+        statistics,
     };
     Librdkafka::new(settings).map_err(StartError::Kafka)
 }

@@ -4,28 +4,29 @@ use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, MetricEncoder},
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
     metrics::MetricType,
     registry::Unit,
 };
 
-/// A gauge that is read when it is scraped.
+/// A gauge, or a counter without a label, that is read when it is scraped.
 pub(super) struct Scraped {
     pub(super) name: &'static str,
+    pub(super) kind: MetricType,
     pub(super) unit: Option<Unit>,
     pub(super) help: &'static str,
     pub(super) label: Option<&'static str>,
-    /// The label's values, and the gauge's for each.
+    /// The label's values, and the number for each.
     pub(super) read: Box<dyn Fn() -> Vec<(String, f64)> + Send + Sync>,
 }
 
 impl Collector for Scraped {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut gauge =
-            encoder.encode_descriptor(self.name, self.help, self.unit.as_ref(), MetricType::Gauge)?;
-        (self.read)().iter().try_for_each(|(value, number)| match self.label {
-            Some(label) => gauge.encode_family(&[(label, &**value)])?.encode_gauge(number),
-            None => gauge.encode_gauge(number),
+        let mut metric = encoder.encode_descriptor(self.name, self.help, self.unit.as_ref(), self.kind)?;
+        (self.read)().iter().try_for_each(|(value, number)| match (self.label, self.kind) {
+            (Some(label), _) => metric.encode_family(&[(label, &**value)])?.encode_gauge(number),
+            (None, MetricType::Counter) => metric.encode_counter::<NoLabelSet, _, f64>(number, None),
+            (None, _) => metric.encode_gauge(number),
         })
     }
 }
@@ -70,7 +71,7 @@ impl Collector for Process {
                 Some(&Unit::Seconds),
                 MetricType::Counter,
             )?
-            .encode_counter::<prometheus_client::encoding::NoLabelSet, _, f64>(&cpu_s, None)
+            .encode_counter::<NoLabelSet, _, f64>(&cpu_s, None)
     }
 }
 
