@@ -15,7 +15,7 @@ use ksched_kafka::{
 };
 use ksched_telemetry::{
     http,
-    metrics::{CoordinatorMetrics, Metrics},
+    metrics::{CoordinatorMetrics, KafkaProducers, Metrics},
     readiness::Readiness,
 };
 use tokio::{
