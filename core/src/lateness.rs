@@ -8,6 +8,9 @@ pub const BUCKETS_S: [f64; 17] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0,
 ];
 
+/// As quantiles have it, what fell beyond the last bucket: it was late by this or more, and nobody knows by how much.
+pub const BEYOND_MS: f64 = 3_600_000.0;
+
 /// In ms, estimated from counts by bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Quantiles {
@@ -49,6 +52,6 @@ mod tests {
             counts[17] = 1;
             counts
         };
-        assert_eq!(quantiles(&hours_late).map(|q| q.p99), Some(3_600_000.0));
+        assert_eq!(quantiles(&hours_late).map(|q| q.p99), Some(BEYOND_MS));
     }
 }

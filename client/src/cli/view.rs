@@ -6,7 +6,7 @@ use std::{
 };
 
 use ksched_core::{
-    lateness::{Quantiles, quantiles},
+    lateness::{BEYOND_MS, Quantiles, quantiles},
     words::{UNKNOWN, count, decimal, plural, rate, span},
 };
 use ksched_proto::{
@@ -299,7 +299,12 @@ pub(crate) fn told(number: Option<i64>) -> String {
 
 /// `3.1 / 9.8 ms`
 pub(crate) fn lateness(quantiles: Option<Quantiles>) -> String {
-    quantiles.map_or_else(|| UNKNOWN.to_owned(), |q| format!("{} / {} ms", decimal(q.p50), decimal(q.p99)))
+    match quantiles {
+        None => UNKNOWN.to_owned(),
+        Some(q) if q.p50 >= BEYOND_MS => "over 1 h".to_owned(),
+        Some(q) if q.p99 >= BEYOND_MS => format!("{} ms / over 1 h", decimal(q.p50)),
+        Some(q) => format!("{} / {} ms", decimal(q.p50), decimal(q.p99)),
+    }
 }
 
 fn signed(number: u64) -> i64 {

@@ -4,7 +4,7 @@ mod tables;
 
 use askama::Template;
 use ksched_core::{
-    lateness::Quantiles,
+    lateness::{BEYOND_MS, Quantiles},
     words::{UNKNOWN, clock, count, date, decimal, plural, rate, span},
 };
 use ksched_proto::{activity::BEHIND_MS, v1};
@@ -193,11 +193,19 @@ fn tiles(status: &Status) -> Tiles {
             ),
             tile(
                 "Lateness p99",
-                lateness.map_or_else(|| UNKNOWN.to_owned(), |q| decimal(q.p99)),
-                if lateness.is_some() { "ms" } else { "" },
+                match lateness {
+                    None => UNKNOWN.to_owned(),
+                    Some(q) if q.p99 >= BEYOND_MS => "> 1".to_owned(),
+                    Some(q) => decimal(q.p99),
+                },
+                match lateness {
+                    None => "",
+                    Some(q) if q.p99 >= BEYOND_MS => "h",
+                    Some(_) => "ms",
+                },
                 match (lateness, overdue > BEHIND_MS) {
                     (_, true) => format!("a lane is {} behind", span(overdue)),
-                    (Some(q), false) => format!("p50 {} ms", decimal(q.p50)),
+                    (Some(q), false) => format!("p50 {}", late(q.p50)),
                     (None, false) => "nothing delivered".to_owned(),
                 },
                 if overdue > BEHIND_MS || lateness.is_some_and(|q| q.p99 > 1_000.0) { "warn" } else { "" },
@@ -221,6 +229,10 @@ fn tiles(status: &Status) -> Tiles {
     }
 }
 
+fn late(ms: f64) -> String {
+    if ms >= BEYOND_MS { "over 1 h".to_owned() } else { format!("{} ms", decimal(ms)) }
+}
+
 fn told(number: Option<i64>) -> String {
     number.map_or_else(|| UNKNOWN.to_owned(), count)
 }
@@ -231,11 +243,15 @@ fn lines(status: &Status) -> Lines {
         chart::axis_top(history.iter().map(value).fold(0.0, f64::max))
     };
     let per_s = peak(&|sample| sample.delivered_per_s.max(sample.scheduled_per_s.unwrap_or(0.0)));
-    let ms = peak(&|sample| sample.lateness_ms.map_or(0.0, |q| q.p99));
+    // One message from long ago would make all others a line on the ground.
+    fn drawn(sample: &super::status::Sample, value: fn(Quantiles) -> f64) -> Option<f64> {
+        sample.lateness_ms.map(value).filter(|ms| *ms < BEYOND_MS)
+    }
+    let ms = peak(&|sample| drawn(sample, |q| q.p99).unwrap_or(0.0));
     let latest = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
     let last = history.last();
-    let late = |value: fn(Quantiles) -> f64| {
-        latest(last.and_then(|sample| sample.lateness_ms).map(|q| format!("{} ms", decimal(value(q)))))
+    let lately = |value: fn(Quantiles) -> f64| {
+        latest(last.and_then(|sample| sample.lateness_ms).map(|q| late(value(q))))
     };
     Lines {
         charts: vec![
@@ -264,14 +280,14 @@ fn lines(status: &Status) -> Lines {
                     Line {
                         class: "a",
                         name: "p99",
-                        latest: late(|q| q.p99),
-                        points: chart::line(history, HISTORY_MS, ms, |s| s.lateness_ms.map(|q| q.p99)),
+                        latest: lately(|q| q.p99),
+                        points: chart::line(history, HISTORY_MS, ms, |s| drawn(s, |q| q.p99)),
                     },
                     Line {
                         class: "b",
                         name: "p50",
-                        latest: late(|q| q.p50),
-                        points: chart::line(history, HISTORY_MS, ms, |s| s.lateness_ms.map(|q| q.p50)),
+                        latest: lately(|q| q.p50),
+                        points: chart::line(history, HISTORY_MS, ms, |s| drawn(s, |q| q.p50)),
                     },
                 ],
             },

@@ -101,7 +101,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, shown: &Shown, now: Instant, every: Du
     workers(frame, for_workers, view, ink);
     let [left, right] = halves(charts);
     chart(frame, left, shown, every, ink, "delivered/s", |sample| Some(sample.delivered_per_s));
-    chart(frame, right, shown, every, ink, "late p99, ms", |sample| Some(sample.lateness_ms?.p99));
+    // One message from long ago would make all others a line on the ground.
+    let late = |sample: &Sample| Some(sample.lateness_ms?.p99).filter(|ms| *ms < BEYOND_MS);
+    chart(frame, right, shown, every, ink, "late p99, ms", late);
 }
 
 fn areas(area: Rect, view: Option<&View>) -> [Rect; 6] {
