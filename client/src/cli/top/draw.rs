@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksched_core::words::{UNKNOWN, clock, decimal, plural, rate, span};
+use ksched_core::{
+    lateness::BEYOND_MS,
+    words::{UNKNOWN, clock, decimal, plural, rate, span},
+};
 use ksched_proto::activity::BEHIND_MS;
 use ratatui::{
     Frame,
