@@ -35,6 +35,7 @@ use rdkafka::{
     metadata::MetadataTopic,
 };
 
+pub(crate) use self::statistics::Part;
 use self::{
     admin::Admin,
     config::Isolation,
@@ -48,7 +49,6 @@ pub use self::{
     statistics::{Statistics, Told},
     transactional::Transactional,
 };
-pub(crate) use self::statistics::Part;
 use crate::log::{Error, Log, Offset, Position, TopicInfo, TopicPartition};
 
 /// For a question to a broker.

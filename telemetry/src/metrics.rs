@@ -57,7 +57,7 @@ pub struct CoordinatorMetrics {
     pub calls: Calls,
     refused: Family<Reason, Counter>,
     pending: Family<Place, Gauge>,
-    intake_backlog: Family<(), Gauge>,
+    intake_backlog: Arc<Mutex<Option<i64>>>,
     jobs_without_holder: Family<OfKind, Gauge>,
 }
 
@@ -249,7 +249,12 @@ impl Metrics {
         );
         let mut process = Registry::default();
         process.register_collector(Box::new(Process));
-        Self { registry: Arc::new(RwLock::new(registry)), process: Arc::new(process), refused, kafka_round_trip }
+        Self {
+            registry: Arc::new(RwLock::new(registry)),
+            process: Arc::new(process),
+            refused,
+            kafka_round_trip,
+        }
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -293,12 +298,20 @@ impl Metrics {
             let read = Box::new(move || vec![(String::new(), number(tell()))]);
             self.add_scraped(Scraped { name, kind, unit, help, label: None, read });
         };
-        show("kafka_producer_queue", MetricType::Gauge, None, "Records handed to producers and not acknowledged", |told| {
-            told.queued as f64
-        });
-        show("kafka_producer_retries", MetricType::Counter, None, "Requests that producers sent once more", |told| {
-            told.retries as f64
-        });
+        show(
+            "kafka_producer_queue",
+            MetricType::Gauge,
+            None,
+            "Records handed to producers and not acknowledged",
+            |told| told.queued as f64,
+        );
+        show(
+            "kafka_producer_retries",
+            MetricType::Counter,
+            None,
+            "Requests that producers sent once more",
+            |told| told.retries as f64,
+        );
         let help = "Requests of producers that were not answered in time";
         show("kafka_producer_timeouts", MetricType::Counter, None, help, |told| told.timeouts as f64);
         let help = "Within what 99 of 100 requests were answered, at the slowest pair of producer and broker";
@@ -329,6 +342,19 @@ impl Metrics {
 impl CoordinatorMetrics {
     /// Registers the coordinator's metrics. Once a process.
     pub fn register(metrics: &Metrics) -> Self {
+        let intake_backlog = Arc::<Mutex<Option<i64>>>::default();
+        let shown = Arc::clone(&intake_backlog);
+        metrics.add_scraped(Scraped {
+            name: "intake_backlog_messages",
+            kind: MetricType::Gauge,
+            unit: None,
+            help: "Offsets between position and end of the intake topic, asked for each 10 s: a little more than records",
+            label: None,
+            read: Box::new(move || {
+                let records = *shown.lock().unwrap_or_else(PoisonError::into_inner);
+                records.map(|records| (String::new(), records as f64)).into_iter().collect()
+            }),
+        });
         Self {
             scheduled: metrics.add("scheduled", "Messages acknowledged to users over gRPC", Counter::default()),
             outcome_unknown: metrics.add(
@@ -373,11 +399,7 @@ impl CoordinatorMetrics {
                  than messages",
                 Family::default(),
             ),
-            intake_backlog: metrics.add(
-                "intake_backlog_messages",
-                "Offsets between position and end of the intake topic, asked for each 10 s: a little more than records",
-                Family::default(),
-            ),
+            intake_backlog,
             jobs_without_holder: metrics.add(
                 "jobs_without_holder",
                 "Jobs that no worker holds, by kind, as last seen in the store",
@@ -404,12 +426,7 @@ impl CoordinatorMetrics {
 
     /// What waits on the intake topic; nothing where this coordinator does not know.
     pub fn set_intake_backlog(&self, records: Option<i64>) {
-        match records {
-            Some(records) => {
-                self.intake_backlog.get_or_create(&()).set(records);
-            }
-            None => self.intake_backlog.clear(),
-        }
+        *self.intake_backlog.lock().unwrap_or_else(PoisonError::into_inner) = records;
     }
 
     /// How many jobs of a kind nobody holds.

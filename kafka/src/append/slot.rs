@@ -19,7 +19,12 @@ use rdkafka::{
 };
 
 use super::{Context, Flight, Parcel};
-use crate::{disposal, librdkafka::{self, Statistics}, log, polled::Polled};
+use crate::{
+    disposal,
+    librdkafka::{self, Statistics},
+    log,
+    polled::Polled,
+};
 
 /// A producer that died is not replaced more often.
 const REPLACE_PAUSE: Duration = Duration::from_secs(1);
@@ -65,7 +70,14 @@ impl Slot {
     ) -> Result<Self, log::Error> {
         let context = Context { flight: Arc::clone(&flight), statistics: statistics.part() };
         let current = RwLock::new(Arc::new(Client::new(&config, context)?));
-        Ok(Self { config, statistics, flight, current, replaced_at: Mutex::new(None), open: Mutex::default() })
+        Ok(Self {
+            config,
+            statistics,
+            flight,
+            current,
+            replaced_at: Mutex::new(None),
+            open: Mutex::default(),
+        })
     }
 
     fn current(&self) -> Arc<Client> {

@@ -110,7 +110,8 @@ mod tests {
         first.note(&report(5, 1, 9_000));
         first.note(&report(3, 2, 7_000));
         second.note(&report(10, 4, 2_000));
-        let told = |queued, ms| Told { queued, retries: 6, timeouts: 2, round_trip: Duration::from_millis(ms) };
+        let told =
+            |queued, ms| Told { queued, retries: 6, timeouts: 2, round_trip: Duration::from_millis(ms) };
         assert_eq!(all.told(), told(13, 7));
         drop(first);
         assert_eq!(all.told(), told(10, 2));

@@ -22,7 +22,7 @@ fn service(metrics: &Metrics) -> (Scheduler, Arc<Placer>) {
         bootstrap: "127.0.0.1:1".to_owned(),
         group: "g".to_owned(),
         client_id: "c".to_owned(),
-        properties: Default::default(),
+        ..Settings::default()
     };
     let appender =
         Appender::new(&Librdkafka::new(settings).unwrap(), Limits::default(), "due".into()).unwrap();

@@ -150,7 +150,7 @@ fn read_all(kafka: &str, cluster: &Cluster) -> Vec<Record> {
         bootstrap: kafka.to_owned(),
         group: "reader".to_owned(),
         client_id: "reader".to_owned(),
-        properties: Default::default(),
+        ..Settings::default()
     };
     let log = Librdkafka::new(settings).unwrap();
     let of = |topic: String, count: i32| {

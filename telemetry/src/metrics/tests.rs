@@ -9,12 +9,20 @@ fn everything() -> Metrics {
     let coordinator = CoordinatorMetrics::register(&metrics);
     coordinator.set_pending([(2, 7, 40)].into_iter());
     coordinator.set_without_holder(Kind::Lane, 2);
+    coordinator.set_intake_backlog(Some(7));
+    metrics.show_kafka_producers(|| KafkaProducers {
+        queued: 3,
+        retries: 2,
+        timeouts: 0,
+        round_trip: Duration::from_millis(4),
+    });
     coordinator.calls.ended(&Arc::new("other".to_owned()), "UNIMPLEMENTED", Duration::from_millis(3));
     let worker = WorkerMetrics::register(&metrics);
     let fired_in = TraceContext { trace_id: [0x5a; 16], span_id: [1; 8], flags: 1 };
     worker.lateness.observe_ms(12.0, Some(fired_in));
     worker.lateness.observe_ms(120.0, None);
     worker.refused("unparsable-time");
+    worker.dead_lettered.add("UNKNOWN_TOPIC");
     worker.producers_recycled.inc();
     worker.lanes_held.set(3);
     worker.clock_skew.set(-0.25);
@@ -34,6 +42,13 @@ fn names_and_units_are_as_prometheus_wants_them() {
         "# UNIT ksched_lateness_seconds seconds",
         "ksched_lateness_seconds_bucket{le=\"0.01\"} 0",
         "ksched_refused_total{reason=\"unparsable-time\"} 1",
+        "ksched_dead_lettered_total 1",
+        "ksched_dead_lettered_by_reason_total{reason=\"UNKNOWN_TOPIC\"} 1",
+        "ksched_intake_backlog_messages 7.0",
+        "# UNIT ksched_kafka_producer_round_trip_seconds seconds",
+        "ksched_kafka_producer_round_trip_seconds 0.004",
+        "ksched_kafka_producer_queue 3.0",
+        "ksched_kafka_producer_retries_total 2.0",
         "ksched_producers_recycled_total 1",
         "ksched_lanes_held 3",
         "ksched_pending_messages{level=\"2\",lane=\"7\"} 40",
