@@ -30,5 +30,5 @@ mod row;
 
 pub use database::{Database, Dialect, Fate, Taken};
 pub use error::Error;
-pub use pollers::{Done, Pollers, Settings};
+pub use pollers::{Done, Pollers, Round, Settings};
 pub use row::Row;

@@ -2,13 +2,14 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use ksched_kafka::{Log, Outgoing, Producer as _};
+use serde::{Deserialize, Serialize};
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
@@ -21,6 +22,8 @@ use crate::{Database, Error, Fate, Row, clock};
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// What Kafka refuses is tried again after this long, so that it does not stand before what can be delivered.
 const POSTPONE_MS: i64 = 60_000;
+/// Looks are not remembered beyond so many: hours of looking each 100 ms.
+const ROUNDS_KEPT: usize = 200_000;
 /// Longer than a round may take: producing is bounded by the producer, statements by the database.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
@@ -42,7 +45,7 @@ impl Default for Settings {
 }
 
 /// What pollers have done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Messages delivered and deleted.
     pub delivered: u64,
@@ -54,6 +57,18 @@ pub struct Done {
     pub refused: u64,
     /// Looks that ended in an error; what they had taken is free again and may be delivered twice.
     pub failed: u64,
+    /// The looks that found something, the first 200,000.
+    pub rounds: Vec<Round>,
+}
+
+/// A look that found something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// In ms since the epoch.
+    pub began_at_ms: i64,
+    pub took_ms: u32,
+    /// Messages delivered.
+    pub moved: u32,
 }
 
 /// Running pollers. Dropping this ends them where they are: what they have taken is free again.
@@ -106,6 +121,7 @@ struct Counts {
     in_vain: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
+    rounds: Mutex<Vec<Round>>,
 }
 
 impl Counts {
@@ -117,6 +133,16 @@ impl Counts {
             in_vain: of(&self.in_vain),
             refused: of(&self.refused),
             failed: of(&self.failed),
+            rounds: self.rounds.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    fn remember(&self, began_at_ms: i64, delivered: usize) {
+        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        if rounds.len() < ROUNDS_KEPT {
+            let took_ms = clock::now_ms().saturating_sub(began_at_ms);
+            let [took_ms, moved] = [took_ms, delivered as i64].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+            rounds.push(Round { began_at_ms, took_ms, moved });
         }
     }
 }
@@ -168,7 +194,8 @@ impl<L: Log> Poller<L> {
 
     /// One transaction.
     async fn round(&mut self) -> Result<Found, Error> {
-        let Some(mut taken) = self.database.take(clock::now_ms(), self.batch).await? else {
+        let began_at_ms = clock::now_ms();
+        let Some(mut taken) = self.database.take(began_at_ms, self.batch).await? else {
             add(&self.counts.in_vain, 1);
             return Ok(Found::All);
         };
@@ -180,6 +207,7 @@ impl<L: Log> Poller<L> {
         add(&self.counts.batches, 1);
         add(&self.counts.refused, found - delivered);
         add(&self.counts.delivered, delivered);
+        self.counts.remember(began_at_ms, delivered);
         // What stays would be found again at once.
         let full = delivered == found && found >= self.batch as usize;
         Ok(if full { Found::PerhapsMore } else { Found::All })

@@ -110,6 +110,11 @@ impl Cluster {
         format!("{}wheel.{level}", self.topic_prefix)
     }
 
+    /// The job log: one partition, one record for each drain that is done ([`Finished`](crate::jobs::Finished)).
+    pub fn job_log_topic(&self) -> String {
+        format!("{}joblog", self.topic_prefix)
+    }
+
     /// The consumer group that holds every position.
     pub fn group(&self) -> String {
         format!("ksched.{}", self.name)

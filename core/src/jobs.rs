@@ -2,10 +2,12 @@
 //!
 //! [`plan`] decides who should hold which job.
 
+mod finished;
 pub mod plan;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+pub use self::finished::Finished;
 use crate::{
     cluster::{Cluster, Geometry},
     mutant::{self, Mutant},

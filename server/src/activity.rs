@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
+use ksched_core::jobs::Finished;
 use ksched_proto::v1;
 use ksched_telemetry::metrics::{CoordinatorMetrics, LATENESS_BUCKETS_S};
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    job_log::Finished,
     job_maker::observed::{Observed, State},
     leasing::wire,
 };

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use ksched_core::{cluster::Cluster, host::Host, message::Content};
+use ksched_core::{host::Host, jobs::Finished, message::Content};
 use ksched_kafka::{Error, Log, Outgoing, Producer, Refusal};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -15,25 +14,6 @@ use crate::host::aside;
 pub(crate) const QUEUE: usize = 1_024;
 /// Written at once.
 const AT_ONCE: usize = 256;
-
-/// One job that is done, as it stands in the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finished {
-    pub job: String,
-    pub worker: String,
-    pub worker_id: String,
-    /// When the worker was given it, in ms since the epoch.
-    pub begun_at_ms: i64,
-    /// In ms since the epoch.
-    pub finished_at_ms: i64,
-    /// Records moved on.
-    pub moved: u64,
-}
-
-/// The log's only partition.
-pub(crate) fn topic(cluster: &Cluster) -> Arc<str> {
-    format!("{}joblog", cluster.topic_prefix).into()
-}
 
 /// Appends what is finished, until shutdown. By a producer of its own: one that users share
 /// is given up with all it has in flight when a topic does not take its records.

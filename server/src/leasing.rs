@@ -19,7 +19,7 @@ use futures::future::join_all;
 use ksched_core::{
     cluster::Cluster,
     host::Host,
-    jobs::{JobKind, JobName, plan::Board},
+    jobs::{Finished, JobKind, JobName, plan::Board},
 };
 use ksched_proto::v1::{self, job_leasing_server::JobLeasing};
 use tokio::time::{self, Instant};
@@ -30,7 +30,6 @@ pub use seen::{Refresher, Seen, Stale, Views, views};
 
 use crate::{
     activity::Activity,
-    job_log::Finished,
     status,
     store::{self, ClaimError, Fence, HoldError, LeaseError, Registration, Store, WorkerInfo},
 };

@@ -167,8 +167,12 @@ impl Report {
 
     /// When the run began, RFC 3339 in UTC.
     pub fn started_at(&self) -> String {
-        let start_ms = self.run.parse::<RunId>().map_or(0, |run| run.start_ms);
-        crate::message::timestamp(start_ms).to_string()
+        crate::message::timestamp(self.start_ms()).to_string()
+    }
+
+    /// The same in ms since the epoch.
+    pub fn start_ms(&self) -> i64 {
+        self.run.parse::<RunId>().map_or(0, |run| run.start_ms)
     }
 
     /// What the verifier found.

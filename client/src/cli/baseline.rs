@@ -8,11 +8,11 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use ksched_baseline::{Database, Dialect, Pollers, Settings};
-use serde_json::json;
+use ksched_baseline::{Database, Dialect, Pollers, Round, Settings};
+use serde_json::{Value, json};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    task::spawn_blocking,
+    task::{JoinHandle, spawn_blocking},
 };
 
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 
 /// What the process says when its pollers run.
 const POLLING: &str = "polling";
+/// Where its looks are, in what it says at its end.
+const ROUNDS: &str = "rounds";
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -158,18 +160,27 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         _ = spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())), if arguments.until_input_ends => {}
     }
     let done = pollers.stop().await;
-    output::json(&json!({
+    let mut said = json!({
         "delivered": done.delivered,
         "batches": done.batches,
         "in_vain": done.in_vain,
         "refused": done.refused,
         "failed": done.failed,
-    }))
+    });
+    // For the program that started this one.
+    if arguments.until_input_ends {
+        said[ROUNDS] = json!(done.rounds);
+    }
+    output::json(&said)
 }
 
 /// Such a process, started by this one; it ends with it, however that ends.
 #[derive(Debug)]
-pub(crate) struct Process(Option<Child>);
+pub(crate) struct Process {
+    child: Option<Child>,
+    /// What it says at its end.
+    said: Option<JoinHandle<Vec<Round>>>,
+}
 
 impl Process {
     /// Returns when the pollers run; none if there are to be none.
@@ -184,8 +195,8 @@ impl Process {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["baseline", "--until-input-ends"]).args(polling.to_flags()).args(kafka.to_flags());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Self(Some(command.spawn()?));
-        let output = process.0.as_mut().and_then(|child| child.stdout.take());
+        let mut process = Self { child: Some(command.spawn()?), said: None };
+        let output = process.child.as_mut().and_then(|child| child.stdout.take());
         let ready = spawn_blocking(move || {
             let mut line = String::new();
             let mut output = BufReader::new(output?);
@@ -195,34 +206,42 @@ impl Process {
         let Ok(Some(mut output)) = ready.await else {
             return Err(Failure::MayPass("the pollers did not start".to_owned()));
         };
-        output::note(&format!("pollers: process {}", process.0.as_ref().map_or(0, Child::id)));
-        // What it says at its end is for people here.
-        spawn_blocking(move || {
+        output::note(&format!("pollers: process {}", process.child.as_ref().map_or(0, Child::id)));
+        process.said = Some(spawn_blocking(move || {
             let mut line = String::new();
-            if output.read_line(&mut line).is_ok() {
-                output::note(&format!("pollers: {}", line.trim_end()));
-            }
-        });
+            let mut said: Value = output
+                .read_line(&mut line)
+                .ok()
+                .and_then(|_| serde_json::from_str(&line).ok())
+                .unwrap_or_default();
+            let rounds = said.as_object_mut().and_then(|said| said.remove(ROUNDS)).unwrap_or_default();
+            output::note(&format!("pollers: {said}"));
+            serde_json::from_value(rounds).unwrap_or_default()
+        }));
         Ok(Some(process))
     }
 
     /// Of the process.
     pub(crate) fn id(&self) -> Option<u32> {
-        self.0.as_ref().map(Child::id)
+        self.child.as_ref().map(Child::id)
     }
 
-    /// Lets it end what it has begun.
-    pub(crate) async fn stop(mut self) {
-        if let Some(mut child) = self.0.take() {
+    /// Lets it end what it has begun; the looks that found something.
+    pub(crate) async fn stop(mut self) -> Vec<Round> {
+        if let Some(mut child) = self.child.take() {
             drop(child.stdin.take());
             let _ = spawn_blocking(move || child.wait()).await;
+        }
+        match self.said.take() {
+            Some(said) => said.await.unwrap_or_default(),
+            None => Vec::new(),
         }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
+        if let Some(child) = &mut self.child {
             // It has ended already, or ends now.
             let _ = child.kill();
             let _ = child.wait();

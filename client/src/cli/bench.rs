@@ -18,7 +18,7 @@ use crate::baseline::{ComparedArguments, Process};
 use crate::{
     cluster_run::{About, ClusterArguments, Steering, run_of},
     connection::{KafkaArguments, ServerArguments, patiently},
-    floors,
+    floors, job_times,
     output::{self, Failure, Format},
     plan::{PlanArguments, Scenario, span},
 };
@@ -159,18 +159,28 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     #[cfg(feature = "experiment")]
     let report = match book {
-        Some(book) => Box::pin(bench::run_kept(options, client, log, book, shown)).await,
-        None => Box::pin(bench::run(options, client, log, shown)).await,
+        Some(book) => Box::pin(bench::run_kept(options, client, Arc::clone(&log), book, shown)).await,
+        None => Box::pin(bench::run(options, client, Arc::clone(&log), shown)).await,
     };
     #[cfg(not(feature = "experiment"))]
-    let report = Box::pin(bench::run(options, client, log, shown)).await;
+    let report = Box::pin(bench::run(options, client, Arc::clone(&log), shown)).await;
     watcher.finish();
-    let used = steering.end();
-    #[cfg(feature = "experiment")]
-    if let Some(pollers) = pollers {
-        pollers.stop().await;
-    }
+    let mut used = steering.end();
     let mut report = report?;
+    #[cfg(feature = "experiment")]
+    let rounds = match pollers {
+        Some(pollers) => Some(pollers.stop().await),
+        None => None,
+    };
+    #[cfg(feature = "experiment")]
+    if let Some(rounds) = rounds {
+        used.jobs = Some(job_times::polls(rounds, report.start_ms()));
+    }
+    if arguments.around.run_file.is_some() && report.system == Some("ksched") {
+        let drains = job_times::drains(arguments.server.client()?, log, report.start_ms()).await;
+        used.jobs =
+            drains.inspect_err(|error| output::note(&format!("the job log is not read: {error}"))).ok();
+    }
     report.broker = used.broker(&report);
     if let Some(file) = &arguments.around.run_file {
         run_of(about, &report, used, floors).write(file)?;

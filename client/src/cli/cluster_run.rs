@@ -70,6 +70,8 @@ pub(crate) struct Used {
     /// By Kafka, if it counts and did not begin anew.
     counted: Option<Counted>,
     versions: Versions,
+    /// None if nobody told.
+    pub(crate) jobs: Option<Vec<run::Job>>,
 }
 
 impl Used {
@@ -176,6 +178,7 @@ impl Steering {
             processes: self.sampler.map(Sampler::stop).unwrap_or_default(),
             written_bytes: written,
             versions: self.versions,
+            jobs: None,
         }
     }
 }
@@ -321,7 +324,7 @@ pub(crate) fn run_of(about: About, report: &Report, used: Used, floors: Vec<run:
         acknowledged: figures.acknowledged,
         throughput: figures.throughput,
         hops: figures.hops,
-        jobs: None,
+        jobs: used.jobs,
         processes: used.processes,
         broker: report.broker.clone(),
         floors,

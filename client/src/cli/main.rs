@@ -7,6 +7,7 @@ mod cluster;
 mod cluster_run;
 mod connection;
 mod floors;
+mod job_times;
 mod onlooker;
 mod output;
 mod plan;

@@ -66,7 +66,7 @@ pub(super) fn topics(cluster: &Cluster) -> Vec<Spec> {
             DEAD_LETTER_RETENTION_MS,
             Rule::Free,
         ),
-        Spec::new(format!("{}joblog", cluster.topic_prefix), 1, Kind::Output).with(
+        Spec::new(cluster.job_log_topic(), 1, Kind::Output).with(
             "retention.ms",
             JOB_LOG_RETENTION_MS,
             Rule::Free,

@@ -124,7 +124,7 @@ impl Coordinator {
         );
 
         let (finished, to_log) = mpsc::channel(job_log::QUEUE);
-        let topic = job_log::topic(&cluster);
+        let topic = cluster.job_log_topic().into();
         let log_jobs = job_log::write(topic, log.clone(), Arc::clone(&host), to_log, shutdown.clone());
         spawn(&mut tasks, "job log", endless(log_jobs));
         let observed = Arc::new(Observed::default());

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use ksched_core::jobs::Finished;
 use ksched_kafka::Librdkafka;
 use ksched_proto::{
     activity::{PEER_PATIENCE, ScheduledRate, is_askable},
@@ -26,7 +27,7 @@ use super::{
     page::{self, Rendered},
     status::{HISTORY_MS, Sample, Sources, Status, Worker, WorkerState},
 };
-use crate::{job_log::Finished, leasing::Seen, store::CoordinatorInfo};
+use crate::{leasing::Seen, store::CoordinatorInfo};
 
 /// How old an answer may be. A little less than the second in which pages ask.
 const FRESH: Duration = Duration::from_millis(900);

@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use ksched_core::{cluster::Cluster, jobs::JobName};
+use ksched_core::{
+    cluster::Cluster,
+    jobs::{Finished, JobName},
+};
 use serde_json::{Map, Value, json};
 
 use super::status::{Job, Status, WorkerState};
-use crate::{config::Config, job_log::Finished};
+use crate::config::Config;
 
 /// Columns of the job log, as there.
 const COLUMNS: [&str; 8] =

@@ -4,12 +4,11 @@
 
 use std::sync::Arc;
 
-use ksched_core::{cluster::Cluster, message::Content};
+use ksched_core::{cluster::Cluster, jobs::Finished, message::Content};
 use ksched_kafka::{Error, Log, Offset, Reader, Record, TopicPartition};
 use tokio::time::{Duration, Instant};
 
 use super::status::DeadLetter;
-use crate::job_log::{self, Finished};
 
 /// They may hold a megabyte each, so not many are read.
 const DEAD_LETTERS_KEPT: usize = 20;
@@ -81,7 +80,7 @@ impl<L: Log> Onlooker<L> {
                 |record| Some(dead_letter(record)),
                 DEAD_LETTERS_KEPT,
             ),
-            job_log: Tail::new(job_log::topic(cluster), finished, JOBS_KEPT),
+            job_log: Tail::new(cluster.job_log_topic().into(), finished, JOBS_KEPT),
             seen: Glance::default(),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ksched_core::{
-    jobs::{self, JobKind, JobName},
+    jobs::{self, Finished, JobKind, JobName},
     lateness::{Quantiles, quantiles},
 };
 use ksched_proto::{activity, v1};
@@ -12,7 +12,6 @@ use serde::Serialize;
 use super::glance::Glance;
 use crate::{
     config::Config,
-    job_log::Finished,
     leasing::{Seen, wire},
 };
 
