@@ -22,7 +22,7 @@ use crate::{Database, Error, Fate, Row, clock};
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// What Kafka refuses is tried again after this long, so that it does not stand before what can be delivered.
 const POSTPONE_MS: i64 = 60_000;
-/// Looks are not remembered beyond so many: hours of looking each 100 ms.
+/// Looks are not remembered beyond so many.
 const ROUNDS_KEPT: usize = 200_000;
 /// Longer than a round may take: producing is bounded by the producer, statements by the database.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
@@ -137,12 +137,15 @@ impl Counts {
         }
     }
 
-    fn remember(&self, began_at_ms: i64, delivered: usize) {
+    fn remember(&self, began_at_ms: i64, took: Duration, delivered: usize) {
         let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
         if rounds.len() < ROUNDS_KEPT {
-            let took_ms = clock::now_ms().saturating_sub(began_at_ms);
-            let [took_ms, moved] = [took_ms, delivered as i64].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-            rounds.push(Round { began_at_ms, took_ms, moved });
+            let short = |number: u128| u32::try_from(number).unwrap_or(u32::MAX);
+            rounds.push(Round {
+                began_at_ms,
+                took_ms: short(took.as_millis()),
+                moved: short(delivered as u128),
+            });
         }
     }
 }
@@ -194,7 +197,7 @@ impl<L: Log> Poller<L> {
 
     /// One transaction.
     async fn round(&mut self) -> Result<Found, Error> {
-        let began_at_ms = clock::now_ms();
+        let (began_at_ms, began_at) = (clock::now_ms(), Instant::now());
         let Some(mut taken) = self.database.take(began_at_ms, self.batch).await? else {
             add(&self.counts.in_vain, 1);
             return Ok(Found::All);
@@ -207,7 +210,7 @@ impl<L: Log> Poller<L> {
         add(&self.counts.batches, 1);
         add(&self.counts.refused, found - delivered);
         add(&self.counts.delivered, delivered);
-        self.counts.remember(began_at_ms, delivered);
+        self.counts.remember(began_at_ms, began_at.elapsed(), delivered);
         // What stays would be found again at once.
         let full = delivered == found && found >= self.batch as usize;
         Ok(if full { Found::PerhapsMore } else { Found::All })

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::lateness::BEYOND_MS;
+
 /// Of what is not known.
 pub const UNKNOWN: &str = "–";
 
@@ -11,6 +13,11 @@ pub fn rate(per_s: f64) -> String {
 
 pub fn decimal(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.1}") } else { count(ms.round() as i64) }
+}
+
+/// How late.
+pub fn late(ms: f64) -> String {
+    if ms >= BEYOND_MS { "over 1 h".to_owned() } else { format!("{} ms", decimal(ms)) }
 }
 
 /// Thousands are set apart, by a space that does not break.

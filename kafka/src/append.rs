@@ -31,7 +31,7 @@ use std::{
 use ksched_core::message::Content;
 use parking_lot::Mutex;
 use rdkafka::{
-    ClientContext, Message as _, Statistics, Timestamp,
+    ClientContext, Message as _, Timestamp,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode as Code},
     producer::{DeliveryResult, ProducerContext},
@@ -381,7 +381,7 @@ impl Parcel {
 /// What librdkafka calls back.
 struct Context {
     flight: Arc<Flight>,
-    statistics: Part,
+    statistics: Option<Part>,
 }
 
 impl ClientContext for Context {
@@ -389,8 +389,10 @@ impl ClientContext for Context {
         librdkafka::log_line(level, facility, text);
     }
 
-    fn stats(&self, told: Statistics) {
-        self.statistics.note(&told);
+    fn stats_raw(&self, report: &[u8]) {
+        if let Some(statistics) = &self.statistics {
+            statistics.note(report);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

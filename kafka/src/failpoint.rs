@@ -14,7 +14,7 @@ compile_error!("failpoints are for tests: build the products, not the workspace"
 pub(crate) enum Point {
     /// Records are read, nothing is begun.
     AfterRead,
-    /// All are acknowledged.
+    /// All records are acknowledged; positions are on their way.
     AfterProduce,
     AfterOffsets,
     /// The request to commit is on its way.

@@ -21,8 +21,9 @@ use crate::{
     Error, Result,
     database::{self, Database},
     etcd::{self, Etcd},
+    jaeger::Jaeger,
     kafka::{self, Kafka},
-    parts::Progress,
+    parts::{self, Progress},
     ports::Ports,
     process::Process,
     prometheus::{self, Prometheus},
@@ -47,7 +48,7 @@ pub struct Options {
     pub kafka_properties: Vec<(String, String)>,
     /// Whether Kafka tells what it counts ([`kafka::metrics`]).
     pub kafka_metrics: bool,
-    /// Whether Prometheus runs beside the rest; Kafka tells what it counts then.
+    /// Whether Prometheus, and Jaeger where there is one, run beside the rest; Kafka tells what it counts then.
     pub observe: bool,
     /// Where `ksched-server` and `ksched-worker` are; else beside the running program.
     pub bin_dir: Option<PathBuf>,
@@ -125,6 +126,24 @@ impl Options {
         self.detours.get(name).cloned().unwrap_or_default()
     }
 
+    /// Whether somebody has said where spans go.
+    fn sends_spans(&self) -> bool {
+        let is_so = |name: &str| name.starts_with("OTEL_EXPORTER_OTLP_") && name.ends_with("ENDPOINT");
+        let own = self.env.values().flatten().any(|(name, _)| is_so(name));
+        own || std::env::vars_os().any(|(name, _)| name.to_str().is_some_and(is_so))
+    }
+
+    /// With this for all coordinators and workers, where nothing else is said.
+    fn with_env(mut self, env: &[(String, String)]) -> Self {
+        let coordinators = (1..=self.coordinators).map(|n| format!("coordinator-{n}"));
+        let names: Vec<_> = coordinators.chain((1..=self.workers).map(|n| format!("worker-{n}"))).collect();
+        for name in names {
+            // What comes last holds.
+            self.env.entry(name).or_default().splice(0..0, env.iter().cloned());
+        }
+        self
+    }
+
     fn env_of(&self, name: &str) -> Vec<(String, String)> {
         self.env.get(name).cloned().unwrap_or_default()
     }
@@ -141,6 +160,7 @@ pub struct Cluster {
     etcd: Etcd,
     databases: Vec<Database>,
     prometheus: Option<Prometheus>,
+    jaeger: Option<Jaeger>,
     /// Serialises the writing of `state.json`.
     record: Mutex<()>,
     /// Held locked as long as the cluster lives: one owner a directory.
@@ -163,14 +183,31 @@ impl Cluster {
         let (kafka, etcd) = start_parts(&dir, options, progress)?;
         let databases = start_databases(&dir, options, progress)?;
         let mut ports = Ports::open(&dir)?;
+        let jaeger = parts::jaeger().filter(|_| options.observe && !options.sends_spans());
+        let jaeger = jaeger.map(|program| Jaeger::prepare(program, &dir, &mut ports)).transpose()?;
+        let options = &options.clone().with_env(&jaeger.as_ref().map(Jaeger::env).unwrap_or_default());
         let coordinators = binaries.coordinators(&dir, options, &kafka, &etcd, &mut ports)?;
         let workers = binaries.workers(&dir, options, &kafka, &coordinators, &mut ports)?;
         let jobs = || jobs(&kafka, &etcd, &coordinators, &workers);
         let prometheus =
             options.observe.then(|| Prometheus::prepare(&dir, jobs(), &mut ports)).transpose()?;
         let record = Mutex::new(());
-        let cluster =
-            Self { dir, workers, coordinators, kafka, etcd, databases, prometheus, record, _lock: lock };
+        let cluster = Self {
+            dir,
+            workers,
+            coordinators,
+            kafka,
+            etcd,
+            databases,
+            prometheus,
+            jaeger,
+            record,
+            _lock: lock,
+        };
+        if let Some(jaeger) = &cluster.jaeger {
+            progress("starting Jaeger");
+            jaeger.start_again()?;
+        }
         start_all(&cluster.coordinators, "coordinators", progress)?;
         start_all(&cluster.workers, "workers", progress)?;
         if let Some(prometheus) = &cluster.prometheus {
@@ -218,6 +255,7 @@ impl Cluster {
             workers: self.workers.iter().map(Role::describe_worker).collect(),
             databases: self.databases.iter().map(DatabaseServer::of).collect(),
             prometheus: self.prometheus.as_ref().map(Prometheus::address),
+            jaeger: self.jaeger.as_ref().map(Jaeger::address),
             leader: None,
             processes: self.processes().map(entry).collect(),
         }
@@ -228,7 +266,9 @@ impl Cluster {
         let ours = self.coordinators.iter().chain(&self.workers).map(Role::process);
         let databases = self.databases.iter().map(Database::process);
         let prometheus = self.prometheus.iter().map(Prometheus::process);
-        self.kafka.processes().chain([self.etcd.process()]).chain(databases).chain(ours).chain(prometheus)
+        let jaeger = self.jaeger.iter().map(Jaeger::process);
+        let parts = self.kafka.processes().chain([self.etcd.process()]).chain(databases);
+        parts.chain(jaeger).chain(ours).chain(prometheus)
     }
 
     /// The process of that name.
@@ -275,6 +315,8 @@ impl Cluster {
             database.start_again()?;
         } else if let Some(prometheus) = self.prometheus.iter().find(|one| one.process().name() == name) {
             prometheus.start_again()?;
+        } else if let Some(jaeger) = self.jaeger.iter().find(|one| one.process().name() == name) {
+            jaeger.start_again()?;
         } else {
             // Names everyone if it is nobody's.
             self.process(name)?;
@@ -299,13 +341,14 @@ impl Cluster {
         Ok(self.process(name)?.log())
     }
 
-    /// Ends everything in good order: Prometheus, workers, coordinators, then Kafka, etcd and databases.
+    /// Ends everything in good order: Prometheus, workers, coordinators, then Jaeger, Kafka, etcd and databases.
     pub fn shut_down(&self) -> Result<()> {
         self.prometheus.iter().try_for_each(|prometheus| prometheus.process().stop(STOP_WITHIN))?;
         for roles in [&self.workers, &self.coordinators] {
             roles.iter().try_for_each(|role| role.process().terminate())?;
             roles.iter().try_for_each(|role| role.process().stop(STOP_WITHIN))?;
         }
+        self.jaeger.iter().try_for_each(|jaeger| jaeger.process().stop(STOP_WITHIN))?;
         let databases = self.databases.iter().try_for_each(Database::stop);
         self.kafka.stop().and(self.etcd.stop()).and(databases)
     }

@@ -183,7 +183,7 @@ pub fn purge(dir: &Path) -> Result<()> {
 const SOCKET: &str = "control.sock";
 
 /// Everything this crate and `ksched local` write into a cluster's directory.
-const LEFT_BEHIND: [&str; 17] = [
+const LEFT_BEHIND: [&str; 18] = [
     "kafka-1",
     "kafka-2",
     "kafka-3",
@@ -194,6 +194,7 @@ const LEFT_BEHIND: [&str; 17] = [
     "postgresql",
     "mariadb",
     "prometheus",
+    "jaeger",
     "logs",
     "ports.json",
     "options.json",

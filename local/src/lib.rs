@@ -19,6 +19,7 @@ pub mod database;
 mod error;
 pub mod etcd;
 mod http;
+mod jaeger;
 pub mod kafka;
 pub mod launch;
 pub mod parts;

@@ -106,6 +106,11 @@ pub(crate) fn prometheus() -> Result<PathBuf> {
     })
 }
 
+/// Jaeger 2, if there is one: on the path, or in the cache, where `scripts/install-parts jaeger` makes it.
+pub(crate) fn jaeger() -> Option<PathBuf> {
+    on_path("jaeger").or_else(|| Some(cache_dir().ok()?.join("bin/jaeger")).filter(|binary| binary.exists()))
+}
+
 /// Which versions of its parts a cluster on this machine runs, as far as the parts tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Versions {

@@ -19,6 +19,7 @@
 
 pub mod activity;
 pub mod admin;
+mod backlog;
 pub mod config;
 pub mod coordinator;
 mod grpc;

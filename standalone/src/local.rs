@@ -49,6 +49,10 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Start a cluster and keep it until Ctrl-C, or in the background until `down`
+    #[command(after_help = "Examples:
+  ksched local up --coordinators 2 --workers 3 --observe
+  ksched local up --detach --slot-width 4s --ratio 4 --levels 3    a wheel that is crossed within minutes
+  ksched local up --with postgresql --kafka-metrics                to compare with, by bench and report")]
     Up(Box<Up>),
     /// Show what runs where
     Status {
@@ -145,7 +149,9 @@ struct Up {
     /// Have Kafka count requests and bytes for `ksched-client bench --local` (Prometheus' JMX exporter, a Java agent)
     #[arg(long)]
     kafka_metrics: bool,
-    /// Start Prometheus beside the rest, with all metrics, Kafka's and etcd's too, and the alerts
+    /// Start Prometheus beside the rest, with all metrics, Kafka's and etcd's too, and the alerts; and, where there is a
+    /// `jaeger` 2 (on the path, or by scripts/install-parts) and OTEL_EXPORTER_OTLP_ENDPOINT is not set, Jaeger, which
+    /// gets the spans of every message: not for measuring
     #[arg(long)]
     observe: bool,
     /// Where ksched-server and ksched-worker are [default: beside this program]

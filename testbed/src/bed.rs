@@ -1,6 +1,7 @@
 //! The clusters that scenarios run on, and ways to them.
 
 use std::{
+    collections::BTreeMap,
     fs,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
@@ -24,7 +25,7 @@ use ksched_telemetry::traces::receiver::Receiver;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::links::Links;
+use crate::links::{Clock, Links, TIMED};
 
 /// Zone of the earlier system's `time` header, on every worker.
 pub const ZONE: &str = "Europe/Berlin";
@@ -54,6 +55,7 @@ pub struct Bed {
     /// Connected once, for questions.
     client: Client,
     pub(crate) links: Option<Links>,
+    pub(crate) clock: Option<Clock>,
     /// Takes the processes' spans, where they have any.
     pub spans: Option<Receiver>,
 }
@@ -82,7 +84,7 @@ impl Bed {
     }
 
     /// With the [`short_wheel`] and seen by all means. Prometheus watches; of traces, the coordinator tells by
-    /// gRPC of what callers record, workers by HTTP of their leases, too.
+    /// gRPC of what callers record, workers by HTTP of their leases, too. [`TIMED`] has a clock of its own.
     pub fn seen() -> Self {
         let spans = block_on(Receiver::start()).expect("ports for spans");
         let told = |protocol: Vec<_>, roots: &str| {
@@ -91,7 +93,11 @@ impl Bed {
         };
         let coordinators = COORDINATORS.map(|name| (name.to_owned(), told(spans.by_grpc(), "off")));
         let workers = WORKERS.map(|name| (name.to_owned(), told(spans.by_http(), "on")));
-        let env = coordinators.into_iter().chain(workers).collect();
+        let dir = root().join("seen");
+        fs::create_dir_all(&dir).unwrap();
+        let clock = Clock::new(&dir);
+        let mut env: BTreeMap<_, _> = coordinators.into_iter().chain(workers).collect();
+        env.entry(TIMED.to_owned()).or_default().extend(clock.env());
         let options = Options {
             coordinators: 1,
             workers: 2,
@@ -100,7 +106,7 @@ impl Bed {
             observe: true,
             ..Options::default()
         };
-        Self { spans: Some(spans), ..Self::start("seen", options) }
+        Self { spans: Some(spans), clock: Some(clock), ..Self::start("seen", options) }
     }
 
     /// Delivers at least once.
@@ -119,7 +125,7 @@ impl Bed {
         let _runtime = runtime().enter();
         let log = ksched_client::kafka::connect(&cluster.kafka().address(), Default::default()).unwrap();
         let client = Client::connect(&cluster.coordinators(), Settings::default()).unwrap();
-        Self { cluster, log: Arc::new(log), client, links: None, spans: None }
+        Self { cluster, log: Arc::new(log), client, links: None, clock: None, spans: None }
     }
 
     /// A client of its own, so that one scenario's trouble is not another's.
@@ -229,6 +235,9 @@ impl Bed {
     pub fn mend(&self) -> Result<(), ksched_local::Error> {
         if let Some(links) = &self.links {
             links.heal();
+        }
+        if let Some(clock) = &self.clock {
+            clock.set("+0");
         }
         let entries = self.cluster.describe().processes;
         for entry in entries.iter().filter(|entry| entry.state == State::Paused) {

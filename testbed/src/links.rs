@@ -33,8 +33,6 @@ pub struct Links {
     pub worker_coordinators: [Proxy; 2],
     /// Each coordinator to etcd.
     pub etcd: [Proxy; 2],
-    /// libfaketime reads it each second.
-    clock: PathBuf,
 }
 
 impl Links {
@@ -45,7 +43,6 @@ impl Links {
             .chain(&self.worker_coordinators)
             .chain(&self.etcd)
             .for_each(Proxy::heal);
-        self.set_clock("+0");
     }
 
     /// That coordinator's link to etcd.
@@ -53,10 +50,45 @@ impl Links {
         let place = COORDINATORS.iter().position(|name| *name == coordinator).expect("a coordinator");
         &self.etcd[place]
     }
+}
 
-    /// The wall clock of [`TIMED`] against this machine's: `+3600`, `-3600`, `+0 x1.01`. It is so within a second.
-    pub fn set_clock(&self, spec: &str) {
-        fs::write(&self.clock, format!("{spec}\n")).expect("the file with the clock");
+/// The wall clock of [`TIMED`].
+#[derive(Debug)]
+pub struct Clock {
+    /// libfaketime reads it each second.
+    file: PathBuf,
+}
+
+impl Clock {
+    /// In this folder, and right.
+    pub fn new(dir: &Path) -> Self {
+        let clock = Self { file: dir.join("clock") };
+        clock.set("+0");
+        clock
+    }
+
+    /// Against this machine's: `+3600`, `-3600`, `+0 x1.01`. It is so within a second.
+    pub fn set(&self, spec: &str) {
+        fs::write(&self.file, format!("{spec}\n")).expect("the file with the clock");
+    }
+
+    /// For the process that goes by it. Monotonic time stays the machine's: it is wall clocks that are set wrong.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+        let library = format!("/usr/lib/{triplet}/faketime/libfaketimeMT.so.1");
+        assert!(
+            fs::exists(&library).unwrap_or(false),
+            "no {library}: scripts/install-parts test installs it"
+        );
+        let waits = waits_by_that_clock(self.file.parent().expect("a directory"));
+        [
+            ("LD_PRELOAD", format!("{library}:{}", waits.display())),
+            ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),
+            ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
     }
 }
 
@@ -74,9 +106,8 @@ impl Bed {
             coordinators_kafka: Proxy::start(Speech::Kafka, coordinators_port),
             worker_coordinators: COORDINATORS.map(|name| Proxy::start(Speech::Any, port(name))),
             etcd: COORDINATORS.map(|_| Proxy::start(Speech::Any, port("etcd"))),
-            clock: dir.join("clock"),
         };
-        links.set_clock("+0");
+        let clock = Clock::new(&dir);
         let listener = |name: &str, port: u16, proxy: &Proxy| Listener {
             name: name.to_owned(),
             port,
@@ -104,11 +135,11 @@ impl Bed {
                 .into_iter()
                 .chain([(LINKED.to_owned(), worker)])
                 .collect(),
-            env: [(TIMED.to_owned(), faketime(&links.clock))].into(),
+            env: [(TIMED.to_owned(), clock.env())].into(),
             ..Options::default()
         };
         let mut bed = Self::start("linked", options);
-        bed.links = Some(links);
+        (bed.links, bed.clock) = (Some(links), Some(clock));
         bed
     }
 
@@ -116,22 +147,11 @@ impl Bed {
     pub fn links(&self) -> &Links {
         self.links.as_ref().expect("a cluster with links")
     }
-}
 
-/// Monotonic time stays the machine's: it is wall clocks that are set wrong.
-fn faketime(clock: &Path) -> Vec<(String, String)> {
-    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let library = format!("/usr/lib/{triplet}/faketime/libfaketimeMT.so.1");
-    assert!(fs::exists(&library).unwrap_or(false), "no {library}: scripts/install-parts test installs it");
-    let waits = waits_by_that_clock(clock.parent().expect("a directory"));
-    [
-        ("LD_PRELOAD", format!("{library}:{}", waits.display())),
-        ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
-        ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    /// Of a cluster that has one.
+    pub fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("a cluster with a clock")
+    }
 }
 
 /// What libfaketime leaves out: see the C file.

@@ -27,6 +27,7 @@ impl Api {
     pub const DELETE_ACLS: Self = Self(31);
     pub const CREATE_PARTITIONS: Self = Self(37);
     pub const INCREMENTAL_ALTER_CONFIGS: Self = Self(44);
+    pub const OFFSET_DELETE: Self = Self(47);
 }
 
 /// A request or an answer with the four bytes of its length before it.
@@ -137,6 +138,15 @@ pub fn set_topic(bootstrap: &str, topic: &str, name: &str, value: &str) {
     let body = resource.i32(1).string(name).byte(SET).string(value).byte(0);
     let answer = ask(bootstrap, Api::INCREMENTAL_ALTER_CONFIGS, 0, body);
     assert_eq!(answer.i16_at(8 + 4 + 4), 0, "{name} of {topic} is not set");
+}
+
+/// Deletes what a group has committed for one partition, on a cluster of one broker.
+pub fn delete_position(bootstrap: &str, group: &str, topic: &str, partition: i32) {
+    let body = Body::default().string(group).i32(1).string(topic).i32(1).i32(partition);
+    let answer = ask(bootstrap, Api::OFFSET_DELETE, 0, body);
+    // Error, throttle time, one topic with one partition: its error.
+    let own = answer.i16_at(8 + 2 + 4 + 4 + 2 + topic.len() + 4 + 4);
+    assert_eq!([answer.i16_at(8), own], [0; 2], "{group} keeps its position of {topic}/{partition}");
 }
 
 /// Which topics a rule is about: the one of its name, or all whose names begin so.

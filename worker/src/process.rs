@@ -111,8 +111,12 @@ pub async fn run(config: Config, metrics: &Metrics, shutdown: CancellationToken)
     let (round_trip, stopping) = (parts.metrics.kafka_round_trip.clone(), shutdown.clone());
     let ask_kafka = async {
         // Where Kafka is, a coordinator tells.
-        if let Ok(Some((log, inlet))) = log.wait_for(Option::is_some).await.map(|log| log.clone()) {
-            let ask = move || log.offsets(std::slice::from_ref(&inlet), Offset::StableEnd).map(drop);
+        if log.wait_for(Option::is_some).await.is_ok() {
+            // Where it is by now: another cluster's follows when lanes were raised.
+            let ask = move || match log.borrow().clone() {
+                Some((log, inlet)) => log.offsets(std::slice::from_ref(&inlet), Offset::StableEnd).map(drop),
+                None => Ok(()),
+            };
             let answered = |took: Duration| round_trip.set(took.as_secs_f64());
             readiness.ask(KAFKA, ASK_KAFKA_EVERY, &stopping, ask, answered).await;
         }
@@ -234,7 +238,7 @@ fn open_log(
         group: cluster.group(),
         client_id: config.name.clone(),
         properties: config.kafka_properties.clone(),
-        statistics: statistics.clone(),
+        statistics: Some(statistics.clone()),
     })
 }
 

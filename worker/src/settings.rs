@@ -48,7 +48,7 @@ impl Default for IntakeSettings {
 
 /// Every setting, in the order of `--help` and `config show`.
 pub const SETTINGS: &[Setting] = &[
-    value("name", "worker-1", "name of this worker"),
+    value("name", "", "name of this worker; this machine's if not set"),
     value("coordinators", "127.0.0.1:50051", "the coordinators, HOST:PORT[,HOST:PORT]"),
     value("http", "127.0.0.1:8001", "HOST:PORT of /metrics, /healthz and /readyz"),
     settings::INSECURE,
@@ -80,7 +80,7 @@ const fn value(name: &'static str, default: &'static str, help: &'static str) ->
 impl Default for Config {
     fn default() -> Self {
         Self {
-            name: "worker-1".to_owned(),
+            name: host_name(),
             coordinators: vec!["127.0.0.1:50051".to_owned()],
             http: "127.0.0.1:8001".to_owned(),
             exposure: Exposure::default(),
@@ -121,6 +121,15 @@ impl Config {
         }
         config.kafka_properties = given.kafka_properties();
         given.finish().map(|()| config)
+    }
+}
+
+/// As the kernel has it: a container's or a pod's is its own.
+fn host_name() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match told.trim() {
+        "" => "worker".to_owned(),
+        name => name.to_owned(),
     }
 }
 
@@ -170,6 +179,12 @@ mod tests {
         assert_eq!(config.memory_limit, 1 << 30);
         assert_eq!(config.intake.zone.iana_name(), Some("Europe/Berlin"));
         assert_eq!(config.kafka_properties.len(), 1);
+    }
+
+    #[test]
+    fn a_worker_is_named_after_its_machine() {
+        let name = read(&[]).unwrap().name;
+        assert!(!name.is_empty() && !name.contains(char::is_whitespace), "{name:?}");
     }
 
     #[test]

@@ -166,12 +166,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let report = Box::pin(bench::run(options, client, Arc::clone(&log), shown)).await;
     watcher.finish();
     let mut used = steering.end();
-    let mut report = report?;
     #[cfg(feature = "experiment")]
     let rounds = match pollers {
         Some(pollers) => Some(pollers.stop().await),
         None => None,
     };
+    let mut report = report?;
     #[cfg(feature = "experiment")]
     if let Some(rounds) = rounds {
         used.jobs = Some(job_times::polls(rounds, report.start_ms()));

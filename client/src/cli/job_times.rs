@@ -3,6 +3,8 @@
 use std::{
     ops::ControlFlow,
     sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
 };
 
 #[cfg(feature = "experiment")]
@@ -16,6 +18,9 @@ use ksched_core::{cluster::Cluster, jobs::Finished};
 use ksched_kafka::Log;
 use ksched_report::run::Job;
 use tokio::task::spawn_blocking;
+
+/// A run's file is not to wait for a Kafka that is away.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// Those that the job log has since then: drains, for nothing else is ever done.
 ///
@@ -36,6 +41,7 @@ fn finished_since<L: Log>(
     start_ms: i64,
 ) -> Result<Vec<Finished>, ksched_kafka::Error> {
     let (found, all) = mpsc::channel();
+    let began_at = Instant::now();
     let on_record = move |received: Received| {
         let value = received.record.content.value.as_deref().unwrap_or_default();
         // Others may write there, too.
@@ -44,14 +50,24 @@ fn finished_since<L: Log>(
             Ok(Ok(())) | Err(_) => ControlFlow::Continue(()),
         }
     };
-    TopicReader::start(log, topic, Since::At(start_ms), Until::End, on_record)?.wait()?;
-    Ok(all.try_iter().collect())
+    let reader = TopicReader::start(log, topic, Since::At(start_ms), Until::End, on_record)?;
+    while !reader.is_finished() && began_at.elapsed() < READ_WITHIN {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let in_time = reader.is_finished();
+    reader.stop()?;
+    match in_time {
+        true => Ok(all.try_iter().collect()),
+        false => Err(ksched_kafka::Error::Unavailable(format!("not read within {READ_WITHIN:?}"))),
+    }
 }
 
 fn of(finished: &Finished, start_ms: i64) -> Job {
     let Finished { job: name, begun_at_ms, finished_at_ms, moved, .. } = finished;
     let kind = name.split('/').next().unwrap_or_default();
-    job(kind, begun_at_ms - start_ms, finished_at_ms - begun_at_ms, *moved)
+    let (started_ms, took_ms) =
+        (begun_at_ms.saturating_sub(start_ms), finished_at_ms.saturating_sub(*begun_at_ms));
+    job(kind, started_ms, took_ms, *moved)
 }
 
 /// The looks of a database's pollers that found something.

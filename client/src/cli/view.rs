@@ -7,7 +7,7 @@ use std::{
 
 use ksched_core::{
     lateness::{BEYOND_MS, Quantiles, quantiles},
-    words::{UNKNOWN, count, decimal, plural, rate, span},
+    words::{UNKNOWN, count, decimal, late, plural, rate, span},
 };
 use ksched_proto::{
     activity,
@@ -301,8 +301,8 @@ pub(crate) fn told(number: Option<i64>) -> String {
 pub(crate) fn lateness(quantiles: Option<Quantiles>) -> String {
     match quantiles {
         None => UNKNOWN.to_owned(),
-        Some(q) if q.p50 >= BEYOND_MS => "over 1 h".to_owned(),
-        Some(q) if q.p99 >= BEYOND_MS => format!("{} ms / over 1 h", decimal(q.p50)),
+        Some(q) if q.p50 >= BEYOND_MS => late(q.p50),
+        Some(q) if q.p99 >= BEYOND_MS => format!("{} / {}", late(q.p50), late(q.p99)),
         Some(q) => format!("{} / {} ms", decimal(q.p50), decimal(q.p99)),
     }
 }

@@ -38,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// lost count) is for good; another client starts with a new producer id.
 pub(super) struct Slot {
     config: ClientConfig,
-    statistics: Statistics,
+    statistics: Option<Statistics>,
     flight: Arc<Flight>,
     current: RwLock<Arc<Client>>,
     replaced_at: Mutex<Option<Instant>>,
@@ -65,10 +65,11 @@ impl Share {
 impl Slot {
     pub(super) fn new(
         config: ClientConfig,
-        statistics: Statistics,
+        statistics: Option<Statistics>,
         flight: Arc<Flight>,
     ) -> Result<Self, log::Error> {
-        let context = Context { flight: Arc::clone(&flight), statistics: statistics.part() };
+        let part = statistics.as_ref().map(Statistics::part);
+        let context = Context { flight: Arc::clone(&flight), statistics: part };
         let current = RwLock::new(Arc::new(Client::new(&config, context)?));
         Ok(Self {
             config,
@@ -125,7 +126,8 @@ impl Slot {
             return;
         }
         *replaced_at = Some(Instant::now());
-        let context = Context { flight: Arc::clone(&self.flight), statistics: self.statistics.part() };
+        let part = self.statistics.as_ref().map(Statistics::part);
+        let context = Context { flight: Arc::clone(&self.flight), statistics: part };
         match Client::new(&self.config, context) {
             Ok(client) => *self.current.write() = Arc::new(client),
             Err(error) => tracing::error!(%error, "no new producer in the place of one that died"),

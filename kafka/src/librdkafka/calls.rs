@@ -39,20 +39,53 @@ impl Calls {
         Ok(Self(calls))
     }
 
-    /// The call's result; `None` when it took longer than `limit`, or waiting is in vain. Then
-    /// it may still be under way, and its producer is of no more use.
+    /// Begins a call.
+    pub(super) fn begin(
+        &self,
+        call: impl FnOnce(&BaseProducer<Context>) -> KafkaResult<()> + Send + 'static,
+    ) -> Pending {
+        let (answer, heard) = mpsc::channel();
+        // Without a thread nobody answers.
+        let _ = self.0.send((Box::new(call), answer));
+        Pending { heard, result: None }
+    }
+
+    /// Makes a call and waits for it.
     pub(super) fn make(
         &self,
         limit: Duration,
         in_vain: impl Fn() -> bool,
         call: impl FnOnce(&BaseProducer<Context>) -> KafkaResult<()> + Send + 'static,
     ) -> Option<KafkaResult<()>> {
-        let (answer, heard) = mpsc::channel();
-        self.0.send((Box::new(call), answer)).ok()?;
+        self.begin(call).wait(limit, in_vain)
+    }
+}
+
+/// A call under way.
+pub(super) struct Pending {
+    heard: mpsc::Receiver<KafkaResult<()>>,
+    result: Option<KafkaResult<()>>,
+}
+
+impl Pending {
+    /// Whether it has ended with an error by now.
+    pub(super) fn has_failed(&mut self) -> bool {
+        if self.result.is_none() {
+            self.result = self.heard.try_recv().ok();
+        }
+        matches!(self.result, Some(Err(_)))
+    }
+
+    /// The call's result; `None` when it takes longer than `limit` from now, or waiting is in vain. Then
+    /// it may still be under way, and its producer is of no more use.
+    pub(super) fn wait(self, limit: Duration, in_vain: impl Fn() -> bool) -> Option<KafkaResult<()>> {
+        if self.result.is_some() {
+            return self.result;
+        }
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match heard.recv_timeout(left.min(LOOK_UP_EVERY)) {
+            match self.heard.recv_timeout(left.min(LOOK_UP_EVERY)) {
                 Ok(result) => return Some(result),
                 Err(mpsc::RecvTimeoutError::Timeout) if left > Duration::ZERO && !in_vain() => {}
                 Err(_) => return None,
@@ -63,16 +96,13 @@ impl Calls {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{queue::Queue, statistics::Statistics},
-        *,
-    };
+    use super::{super::queue::Queue, *};
 
     #[test]
     fn a_call_that_does_not_end_is_given_up() {
         let mut config = rdkafka::ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:9");
-        let queue = Queue::new(&config, Statistics::default().part()).unwrap();
+        let queue = Queue::new(&config, None).unwrap();
         let calls = Calls::start(queue.client().unwrap().shared()).unwrap();
         let soon = Duration::from_secs(30);
         assert!(matches!(calls.make(soon, || false, |_| Ok(())), Some(Ok(()))));
@@ -87,5 +117,12 @@ mod tests {
         assert!(began_at.elapsed() < soon / 2);
         drop(end);
         assert!(matches!(calls.make(soon, || false, |_| Ok(())), Some(Ok(()))));
+
+        let mut failing = calls.begin(|_| Err(rdkafka::error::KafkaError::Canceled));
+        while !failing.has_failed() {
+            assert!(began_at.elapsed() < soon);
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(matches!(failing.wait(soon, || false), Some(Err(_))), "still to be had");
     }
 }

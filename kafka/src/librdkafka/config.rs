@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
-use super::statistics::{self, Statistics};
+use super::statistics::{self, Part, Statistics};
 
 /// How to reach a cluster, and as whom.
 #[derive(Clone, Default)]
@@ -18,8 +18,8 @@ pub struct Settings {
     pub client_id: String,
     /// Any librdkafka property, as the user set it.
     pub properties: BTreeMap<String, String>,
-    /// Where producers tell how they are.
-    pub statistics: Statistics,
+    /// Where producers tell how they are, if anybody looks.
+    pub statistics: Option<Statistics>,
 }
 
 /// Names the properties but not their values: there are secrets among them.
@@ -149,7 +149,6 @@ impl Settings {
         let message_max = MESSAGE_MAX_BYTES.to_string();
         let mut config = self.tuned(&[
             ("linger.ms", linger_ms),
-            ("statistics.interval.ms", statistics::INTERVAL_MS),
             ("queue.buffering.max.messages", "200000"),
             ("queue.buffering.max.kbytes", "65536"),
             ("message.max.bytes", &message_max),
@@ -164,7 +163,15 @@ impl Settings {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("max.in.flight.requests.per.connection", "5");
+        if self.statistics.is_some() {
+            config.set("statistics.interval.ms", statistics::INTERVAL_MS);
+        }
         config
+    }
+
+    /// Of a producer that begins.
+    pub(super) fn part(&self) -> Option<Part> {
+        self.statistics.as_ref().map(Statistics::part)
     }
 
     /// A client for topics and their settings.

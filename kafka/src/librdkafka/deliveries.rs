@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 use rdkafka::{
-    ClientContext, Message as _, Statistics,
+    ClientContext, Message as _,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode as Code},
     producer::{DeliveryResult, ProducerContext},
@@ -55,7 +55,7 @@ pub(super) struct Deliveries {
 impl Deliveries {
     /// Waits until `count` records in all are settled, or there is no more use in
     /// waiting; whether they are.
-    pub(super) fn wait_for(&self, count: usize, limit: Duration, in_vain: impl Fn() -> bool) -> bool {
+    pub(super) fn wait_for(&self, count: usize, limit: Duration, mut in_vain: impl FnMut() -> bool) -> bool {
         let deadline = Instant::now() + limit;
         let mut state = self.state.lock();
         state.awaited = count;
@@ -96,11 +96,11 @@ impl Deliveries {
 pub(super) struct Context {
     pub(super) deliveries: Arc<Deliveries>,
     pub(super) notes: Arc<Notes>,
-    statistics: Part,
+    statistics: Option<Part>,
 }
 
 impl Context {
-    pub(super) fn new(statistics: Part) -> Self {
+    pub(super) fn new(statistics: Option<Part>) -> Self {
         Self { deliveries: Arc::default(), notes: Arc::default(), statistics }
     }
 }
@@ -111,8 +111,10 @@ impl ClientContext for Context {
         notes::log(level, facility, text);
     }
 
-    fn stats(&self, told: Statistics) {
-        self.statistics.note(&told);
+    fn stats_raw(&self, report: &[u8]) {
+        if let Some(statistics) = &self.statistics {
+            statistics.note(report);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

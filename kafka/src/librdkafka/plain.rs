@@ -22,7 +22,7 @@ pub struct Plain {
 
 impl Plain {
     pub(super) fn new(settings: &Settings) -> Result<Self, Error> {
-        Ok(Self { queue: Queue::new(&settings.producer(LINGER_MS), settings.statistics.part())? })
+        Ok(Self { queue: Queue::new(&settings.producer(LINGER_MS), settings.part())? })
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) enum NotTaken {
 }
 
 impl Queue {
-    pub(super) fn new(config: &ClientConfig, statistics: Part) -> Result<Self, Error> {
+    pub(super) fn new(config: &ClientConfig, statistics: Option<Part>) -> Result<Self, Error> {
         let context = Context::new(statistics);
         let (deliveries, notes) = (Arc::clone(&context.deliveries), Arc::clone(&context.notes));
         let client = Polled::new(config, context).map_err(|error| failure::error(&error))?;
@@ -117,7 +117,7 @@ impl Queue {
     }
 
     /// The same, but gives up when there is no more use in waiting.
-    pub(super) fn settle_unless(&self, limit: Duration, in_vain: impl Fn() -> bool) -> bool {
+    pub(super) fn settle_unless(&self, limit: Duration, in_vain: impl FnMut() -> bool) -> bool {
         self.deliveries.wait_for(self.sent, limit, in_vain)
     }
 

@@ -4,6 +4,7 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use serde::Deserialize;
 
 /// Ms between two reports of one producer. They are JSON about each partition that it has met, so not often.
 pub(super) const INTERVAL_MS: &str = "15000";
@@ -35,6 +36,26 @@ struct State {
     timeouts: u64,
 }
 
+/// What is read of a report: the rest is about each partition.
+#[derive(Deserialize)]
+struct Report {
+    msg_cnt: u64,
+    brokers: HashMap<String, Broker>,
+}
+
+#[derive(Deserialize)]
+struct Broker {
+    txretries: u64,
+    req_timeouts: u64,
+    rtt: Option<RoundTrip>,
+}
+
+#[derive(Deserialize)]
+struct RoundTrip {
+    /// In µs.
+    p99: i64,
+}
+
 /// One producer's part in it, until it is dropped.
 pub(crate) struct Part {
     all: Statistics,
@@ -62,11 +83,19 @@ impl Statistics {
 }
 
 impl Part {
-    pub(crate) fn note(&self, told: &rdkafka::Statistics) {
-        let brokers = told.brokers.values();
+    /// Takes in a report, as JSON.
+    pub(crate) fn note(&self, report: &[u8]) {
+        let report: Report = match serde_json::from_slice(report) {
+            Ok(report) => report,
+            Err(error) => {
+                tracing::debug!(%error, "a report of librdkafka's is not understood");
+                return;
+            }
+        };
+        let brokers = report.brokers.values();
         let round_trip_us = brokers.clone().filter_map(|broker| Some(broker.rtt.as_ref()?.p99)).max();
         let told = Told {
-            queued: told.msg_cnt,
+            queued: report.msg_cnt,
             retries: brokers.clone().map(|broker| broker.txretries).sum(),
             timeouts: brokers.map(|broker| broker.req_timeouts).sum(),
             round_trip: Duration::from_micros(round_trip_us.unwrap_or(0).max(0).unsigned_abs()),
@@ -93,23 +122,22 @@ impl fmt::Debug for Statistics {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::statistics::{Broker, Window};
-
     use super::*;
 
     #[test]
     fn what_ended_producers_counted_stays_and_what_they_held_goes() {
         let all = Statistics::default();
-        let report = |queued, retries, p99| {
-            let rtt = Some(Window { p99, ..Window::default() });
-            let broker = Broker { txretries: retries, req_timeouts: 1, rtt, ..Broker::default() };
-            let brokers = HashMap::from([("a".to_owned(), broker)]);
-            rdkafka::Statistics { msg_cnt: queued, brokers, ..rdkafka::Statistics::default() }
+        let report = |queued: u64, retries: u64, p99: i64| {
+            let broker = format!(
+                r#"{{"name": "a", "txretries": {retries}, "req_timeouts": 1, "rtt": {{"p99": {p99}}}}}"#
+            );
+            format!(r#"{{"topics": {{}}, "msg_cnt": {queued}, "brokers": {{"a": {broker}}}}}"#)
         };
         let (first, second) = (all.part(), all.part());
-        first.note(&report(5, 1, 9_000));
-        first.note(&report(3, 2, 7_000));
-        second.note(&report(10, 4, 2_000));
+        first.note(report(5, 1, 9_000).as_bytes());
+        first.note(report(3, 2, 7_000).as_bytes());
+        first.note(b"{}");
+        second.note(report(10, 4, 2_000).as_bytes());
         let told =
             |queued, ms| Told { queued, retries: 6, timeouts: 2, round_trip: Duration::from_millis(ms) };
         assert_eq!(all.told(), told(13, 7));

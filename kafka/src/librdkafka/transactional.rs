@@ -12,12 +12,12 @@ use std::{
 use rdkafka::{
     TopicPartitionList,
     consumer::ConsumerGroupMetadata,
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
+    error::{KafkaError, RDKafkaErrorCode as Code},
     producer::{BaseProducer, Producer as _},
 };
 
 use super::{
-    calls::Calls,
+    calls::{Calls, Pending},
     config::Settings,
     deliveries::Context,
     failure, list,
@@ -67,7 +67,7 @@ impl Transactional {
         transactional_id: &str,
         group: ConsumerGroupMetadata,
     ) -> Result<Self, Error> {
-        let queue = Queue::new(&settings.transactional(transactional_id), settings.statistics.part())?;
+        let queue = Queue::new(&settings.transactional(transactional_id), settings.part())?;
         let calls = Calls::start(queue.client()?.shared())?;
         let group = Arc::new(group);
         Ok(Self { queue, calls, group, noted: 0, failpoints: Failpoints::of(transactional_id) })
@@ -114,20 +114,51 @@ impl Transactional {
         TransactionError::Unclean(format!("{doing}: {error} ({code:?})"))
     }
 
-    /// A call inside a transaction. After a disconnect that is lost whatever becomes of the call.
-    fn call(
-        &self,
-        doing: &str,
-        limit: Duration,
-        call: impl FnOnce(&BaseProducer<Context>) -> KafkaResult<()> + Send + 'static,
-    ) -> Result<(), TransactionError> {
-        match self.calls.make(limit + CALL_GRACE, || self.check_notes().is_err(), call) {
-            Some(result) => result.map_err(|error| self.ended(doing, &error)),
+    /// What came of a call inside a transaction. After a disconnect that is lost whatever becomes of the call.
+    fn outcome(&self, doing: &str, limit: Duration, call: Pending) -> Result<(), TransactionError> {
+        match call.wait(limit + CALL_GRACE, || self.check_notes().is_err()) {
+            Some(result) => result.map_err(|error| {
+                // Where a record was refused: give purged ones time to be reported.
+                if !self.is_fenced() {
+                    self.queue.settle(RELEASE_LIMIT);
+                }
+                self.ended(doing, &error)
+            }),
             None => {
                 self.check_notes()?;
                 Err(TransactionError::Unclean(format!("{doing}: does not end")))
             }
         }
+    }
+
+    /// Waits for the acknowledgements of all records; for no more of them once `given_up` says so, which is no error here.
+    fn flush_unless(&self, mut given_up: impl FnMut() -> bool) -> Result<(), TransactionError> {
+        // After a disconnect the transaction is lost whatever becomes of its records.
+        let in_vain = || self.check_notes().is_err() || given_up();
+        let settled = self.queue.settle_unless(FLUSH_LIMIT, in_vain);
+        self.check_deliveries()?;
+        if settled || given_up() {
+            return Ok(());
+        }
+        self.check_notes()?;
+        Err(TransactionError::Unclean("records were not acknowledged in time".to_owned()))
+    }
+
+    /// Adds positions to the transaction; nothing without any.
+    fn begin_offsets(
+        &self,
+        positions: &[(TopicPartition, Position)],
+    ) -> Result<Option<Pending>, TransactionError> {
+        if positions.is_empty() {
+            return Ok(None);
+        }
+        let offsets: TopicPartitionList =
+            list::of_positions(positions).map_err(|error| TransactionError::Unclean(error.to_string()))?;
+        let group = Arc::clone(&self.group);
+        Ok(Some(
+            self.calls
+                .begin(move |producer| producer.send_offsets_to_transaction(&offsets, &group, OFFSETS_LIMIT)),
+        ))
     }
 
     fn client(&self) -> Result<&Client, TransactionError> {
@@ -197,31 +228,22 @@ impl TransactionalProducer for Transactional {
     }
 
     fn flush(&mut self) -> Result<(), TransactionError> {
-        // After a disconnect the transaction is lost whatever becomes of its records.
-        let settled = self.queue.settle_unless(FLUSH_LIMIT, || self.check_notes().is_err());
-        self.check_deliveries()?;
-        if settled {
-            return Ok(());
-        }
-        self.check_notes()?;
-        Err(TransactionError::Unclean("records were not acknowledged in time".to_owned()))
+        self.flush_unless(|| false)
     }
 
     fn commit(&mut self, positions: &[(TopicPartition, Position)]) -> Result<(), TransactionError> {
-        self.flush()?;
-        self.wait_for_release()?;
+        // The positions go while the records do, which takes about as long; all is through before the commit.
+        let mut offsets = self.begin_offsets(positions)?;
+        self.flush_unless(|| offsets.as_mut().is_some_and(Pending::has_failed))?;
         self.failpoints.pass(Point::AfterProduce);
-        if !positions.is_empty() {
-            let offsets: TopicPartitionList = list::of_positions(positions)
-                .map_err(|error| TransactionError::Unclean(error.to_string()))?;
-            let group = Arc::clone(&self.group);
-            self.call("send offsets", OFFSETS_LIMIT, move |producer| {
-                producer.send_offsets_to_transaction(&offsets, &group, OFFSETS_LIMIT)
-            })?;
+        if let Some(offsets) = offsets {
+            self.outcome("send offsets", OFFSETS_LIMIT, offsets)?;
         }
         self.failpoints.pass(Point::AfterOffsets);
+        self.wait_for_release()?;
         self.failpoints.pass(Point::InsideCommit);
-        self.call("commit", COMMIT_LIMIT, |producer| producer.commit_transaction(COMMIT_LIMIT))?;
+        let commit = self.calls.begin(|producer| producer.commit_transaction(COMMIT_LIMIT));
+        self.outcome("commit", COMMIT_LIMIT, commit)?;
         self.failpoints.pass(Point::AfterCommit);
         // A clean return proves nothing (design §4.2).
         self.check_notes()

@@ -28,6 +28,9 @@ pub struct Description {
     /// `HOST:PORT` of Prometheus, if it runs beside the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<String>,
+    /// The same of Jaeger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jaeger: Option<String>,
     /// The coordinator that makes jobs. Whoever shows this asks a coordinator for it; here it is nobody.
     pub leader: Option<String>,
     pub processes: Vec<Entry>,

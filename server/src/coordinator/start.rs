@@ -257,7 +257,7 @@ fn open_log(config: &Config, metrics: &Metrics) -> Result<Librdkafka, StartError
         group: config.cluster.group(),
         client_id: config.name.clone(),
         properties: config.kafka_properties.clone(),
-        statistics,
+        statistics: Some(statistics),
     };
     Librdkafka::new(settings).map_err(StartError::Kafka)
 }
@@ -349,6 +349,9 @@ impl Background {
         spawn(tasks, "watch on Kafka", endless(kafka));
         let topics = watch::topics(log.clone(), Arc::clone(&cluster), readiness.clone(), shutdown.clone());
         spawn(tasks, "watch on topics", endless(topics));
+        let (of, seen, told) = (Arc::clone(&cluster), Arc::clone(&observed), counters.clone());
+        let intake = watch::intake(log.clone(), of, seen, told, shutdown.clone());
+        spawn(tasks, "watch on the intake", endless(intake));
         let seen = watch::store(views.clone(), readiness, counters.clone(), shutdown.clone());
         spawn(tasks, "watch on the store", endless(seen));
         let report = watch::report(appender, Arc::clone(&observed), counters, shutdown.clone());

@@ -12,6 +12,7 @@ use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backlog,
     job_maker::observed::Observed,
     leasing::{Seen, Views},
 };
@@ -20,6 +21,8 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Between two verifications of all topics' settings.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two looks at the intake.
+const INTAKE_INTERVAL: Duration = Duration::from_secs(10);
 /// Kinds of jobs, as the store and as the metrics name them.
 const KINDS: [(JobKind, Kind); 3] =
     [(JobKind::Lane, Kind::Lane), (JobKind::Drain, Kind::Drain), (JobKind::Intake, Kind::Intake)];
@@ -61,6 +64,43 @@ pub(super) async fn topics(
             // Kafka is away: the other watch tells.
             Ok(Err(error)) => tracing::debug!(%error, "topics could not be verified"),
             Err(join) => tracing::error!(%join, "verification of topics"),
+        }
+    }
+}
+
+/// Asks now and then, while this coordinator leads, how far the intake is behind. Apart from the job maker: the topic is
+/// its users', and what is wrong with it must not hold up jobs.
+pub(super) async fn intake(
+    log: Librdkafka,
+    cluster: Arc<Cluster>,
+    observed: Arc<Observed>,
+    counters: CoordinatorMetrics,
+    shutdown: CancellationToken,
+) {
+    let topic: Arc<str> = cluster.intake_topic.as_str().into();
+    let partition = |partition| TopicPartition { topic: Arc::clone(&topic), partition };
+    let partitions: Arc<[_]> = (0..cluster.intake_partitions).map(partition).collect();
+    loop {
+        let (log, partitions) = (log.clone(), Arc::clone(&partitions));
+        let records = if observed.get().leads {
+            match spawn_blocking(move || backlog::behind(&log, &partitions)).await {
+                Ok(Ok(records)) => records,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "intake backlog not seen");
+                    None
+                }
+                Err(join) => {
+                    tracing::error!(%join, "look at the intake");
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        counters.set_intake_backlog(records);
+        tokio::select! {
+            () = sleep(INTAKE_INTERVAL) => {}
+            () = shutdown.cancelled() => return,
         }
     }
 }
@@ -108,7 +148,6 @@ pub(super) async fn report(
         counters.missing_positions.set(gauge(state.observation.missing_positions));
         let pending = state.observation.pending.iter();
         counters.set_pending(pending.map(|pending| (pending.level, pending.lane, pending.records)));
-        counters.set_intake_backlog(state.observation.intake);
         pause(&shutdown).await;
     }
 }

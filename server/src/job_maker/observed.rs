@@ -27,8 +27,6 @@ pub struct Observation {
     pub pending: Vec<Pending>,
     /// The same by slot, without those that are empty.
     pub slots: Vec<PendingSlot>,
-    /// Records on the intake topic that are not taken over, counted as in [`Pending`]; `None` where Kafka does not tell.
-    pub intake: Option<i64>,
     /// Partitions whose stable end has stayed below their end for 30 s: alarm.
     pub hanging_transactions: usize,
     /// Partitions without a committed position: alarm.

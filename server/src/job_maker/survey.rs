@@ -15,7 +15,7 @@ use ksched_core::{
     host::Host,
     jobs::{self, BucketState, Drain},
 };
-use ksched_kafka::{Error, Log, Offset, Position, TopicPartition};
+use ksched_kafka::{Error, Log, Offset, TopicPartition};
 use tokio::time::Instant;
 
 use self::{alarms::Alarms, peek::Peeked};
@@ -49,9 +49,6 @@ pub(super) struct Survey<L: Log> {
     log: Arc<L>,
     cluster: Arc<Cluster>,
     partitions: Arc<Partitions>,
-    intake: Vec<TopicPartition>,
-    /// What of it was not taken over when last asked for.
-    intake_backlog: Option<i64>,
     reader: Option<L::Reader>,
     /// Of buckets by index.
     peeked: HashMap<usize, Peeked>,
@@ -90,12 +87,7 @@ impl Partitions {
 
 impl<L: Log> Survey<L> {
     pub(super) fn new(log: Arc<L>, cluster: Arc<Cluster>, partitions: Arc<Partitions>) -> Self {
-        let intake_topic: Arc<str> = cluster.intake_topic.as_str().into();
-        let intake = (0..cluster.intake_partitions)
-            .map(|partition| TopicPartition { topic: Arc::clone(&intake_topic), partition });
         Self {
-            intake: intake.collect(),
-            intake_backlog: None,
             log,
             cluster,
             partitions,
@@ -134,7 +126,6 @@ impl<L: Log> Survey<L> {
             let high = self.log.offsets(all, Offset::End)?;
             self.alarms.hanging(now, all, &ends, &high);
             self.trail.note(now, positions.clone());
-            self.intake_backlog = self.ask_intake();
             self.seldom_at = Some(now);
             self.reclaim_at = Some(now);
         }
@@ -144,25 +135,10 @@ impl<L: Log> Survey<L> {
         let observation = Observation {
             pending: self.pending(&positions, &ends),
             slots: self.slots(&positions, &ends, now_ms),
-            intake: self.intake_backlog,
             hanging_transactions: self.alarms.hanging_count(),
             missing_positions: absent.len(),
         };
         Ok(Findings { drains, observation })
-    }
-
-    /// The topic is its users': what is wrong with it is the intake jobs' to tell, and no reason to make no jobs.
-    fn ask_intake(&self) -> Option<i64> {
-        let behind = || {
-            let ends = self.log.offsets(&self.intake, Offset::StableEnd)?;
-            let committed = self.log.committed_before_pending(&self.intake)?;
-            let behind = |(end, at): (&i64, &Option<Position>)| Some((end - at.as_ref()?.offset).max(0));
-            Ok(ends.iter().zip(&committed).map(behind).sum())
-        };
-        behind().unwrap_or_else(|error: Error| {
-            tracing::debug!(%error, "intake backlog not seen");
-            None
-        })
     }
 
     /// Buckets that are behind, by index, with what is known of their first record.

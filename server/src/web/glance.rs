@@ -9,6 +9,7 @@ use ksched_kafka::{Error, Log, Offset, Reader, Record, TopicPartition};
 use tokio::time::{Duration, Instant};
 
 use super::status::DeadLetter;
+use crate::backlog;
 
 /// They may hold a megabyte each, so not many are read.
 const DEAD_LETTERS_KEPT: usize = 20;
@@ -106,10 +107,7 @@ impl<L: Log> Onlooker<L> {
 
     fn look_at_intake(&mut self) -> Result<(), Error> {
         let intake = self.intake.partitions(&self.log)?;
-        let ends = self.log.offsets(intake, Offset::StableEnd)?;
-        let committed = self.log.committed_before_pending(intake)?;
-        let behind = ends.iter().zip(&committed).map(|(end, at)| Some((end - at.as_ref()?.offset).max(0)));
-        self.seen.intake_lag = behind.sum();
+        self.seen.intake_lag = backlog::behind(&self.log, intake)?;
         match self.seen.intake_lag {
             Some(_) => Ok(()),
             None => Err(Error::Refused("a partition has no committed position".to_owned())),

@@ -5,7 +5,7 @@ mod tables;
 use askama::Template;
 use ksched_core::{
     lateness::{BEYOND_MS, Quantiles},
-    words::{UNKNOWN, clock, count, date, decimal, plural, rate, span},
+    words::{UNKNOWN, clock, count, date, decimal, late, plural, rate, span},
 };
 use ksched_proto::{activity::BEHIND_MS, v1};
 
@@ -227,10 +227,6 @@ fn tiles(status: &Status) -> Tiles {
             ),
         ],
     }
-}
-
-fn late(ms: f64) -> String {
-    if ms >= BEYOND_MS { "over 1 h".to_owned() } else { format!("{} ms", decimal(ms)) }
 }
 
 fn told(number: Option<i64>) -> String {

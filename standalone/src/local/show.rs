@@ -76,6 +76,8 @@ fn doors<'a>(description: &'a Description, name: &str) -> (&'static str, String,
         ("-", "-".to_owned(), Some(&worker.http))
     } else if name == "prometheus" {
         ("PromQL", "-".to_owned(), description.prometheus.as_deref())
+    } else if name == "jaeger" {
+        ("OTLP", "-".to_owned(), description.jaeger.as_deref())
     } else if name == "etcd" {
         ("etcd", address(), None)
     } else if description.databases.iter().any(|one| one.name == name) {
@@ -89,15 +91,19 @@ fn doors<'a>(description: &'a Description, name: &str) -> (&'static str, String,
 pub(super) fn hint(description: &Description, last: &str) {
     let us = us(&description.dir);
     let grpc = description.coordinators.first().map(|coordinator| coordinator.grpc.as_str());
-    let grpc_is = grpc.map_or_else(String::new, |grpc| format!(" GRPC={grpc}"));
-    let export = format!("export KAFKA={}{grpc_is} {}", description.kafka, path());
+    let doors: Vec<_> =
+        description.coordinators.iter().map(|coordinator| coordinator.grpc.as_str()).collect();
+    // Its own commands try the next when one does not answer; grpcurl knows one.
+    let doors_are =
+        grpc.map_or_else(String::new, |grpc| format!(" GRPC={grpc} KSCHED_SERVER={}", doors.join(",")));
+    let export = format!("export KAFKA={}{doors_are} {}", description.kafka, path());
     eprintln!("\nTry, in another terminal (the first line says where things are):\n\n  {export}");
     // A message to a topic that does not exist goes to the dead letters.
     eprintln!("  echo first | kcat -P -b $KAFKA -t orders   # makes the topic");
     if grpc.is_some() {
         let message = r#"{"topic":"orders","delay":"5s","value_text":"by gRPC"}"#;
-        eprintln!("  ksched-client tail --server $GRPC orders   # in a terminal of its own: Ctrl-C ends it");
-        eprintln!("  ksched-client schedule --server $GRPC --topic orders --delay 5s 'by the client'");
+        eprintln!("  ksched-client tail orders   # in a terminal of its own: Ctrl-C ends it");
+        eprintln!("  ksched-client schedule --topic orders --delay 5s 'by the client'");
         eprintln!("  grpcurl -plaintext -d '{message}' $GRPC ksched.v1.Scheduler/Schedule");
         eprintln!(
             "  echo 'by a record' | kcat -P -b $KAFKA -t SCHEDULED_MESSAGES -H topic=orders \

@@ -29,11 +29,11 @@ pub(crate) fn an_hour_behind(bed: &Bed) {
 fn stepped(bed: &Bed, scenario: &'static str, spec: &str) {
     bed.wait_lane_on(TIMED);
     let outcome = until_ended(bed, scenario, light(16), || {
-        bed.links().set_clock(spec);
+        bed.clock().set(spec);
         thread::sleep(WRONG);
         let (ahead_s, wanted_s) = (ahead_s(bed), spec.parse::<f64>().unwrap());
         assert!((ahead_s - wanted_s).abs() < 60.0, "{TIMED} is {ahead_s} s ahead");
-        bed.links().set_clock("+0");
+        bed.clock().set("+0");
     });
     outcome.assert_exact_but_order();
     outcome.assert_worst_below(BOUND);
@@ -56,11 +56,11 @@ pub(crate) fn starts_an_hour_ahead(bed: &Bed) {
         let worker = bed.cluster.process(TIMED).unwrap();
         worker.kill().unwrap();
         let killed_at_ms = now_ms();
-        bed.links().set_clock("+3600");
+        bed.clock().set("+3600");
         // Not waited for: it has no use for jobs, and need not say that it is ready.
         worker.start().unwrap();
         thread::sleep(WRONG);
-        bed.links().set_clock("+0");
+        bed.clock().set("+0");
         killed_at_ms
     });
     outcome.assert_exact_but_order();
@@ -75,13 +75,13 @@ pub(crate) fn drifting(bed: &Bed) {
     // Corrected with each heartbeat; some of them may be missed.
     let load = Load { clock_ms: 50, ..light(50) };
     let outcome = until_ended(bed, scenario, load, || {
-        bed.links().set_clock("+0 x1.01");
+        bed.clock().set("+0 x1.01");
         thread::sleep(Duration::from_secs(45));
         let ahead_s = ahead_s(bed);
         table::note(scenario, format!("{TIMED} was {ahead_s:.3} s ahead in the end"));
         assert!(ahead_s > 0.3, "{TIMED} does not drift");
         // Without its own rate libfaketime keeps the last.
-        bed.links().set_clock("+0 x1");
+        bed.clock().set("+0 x1");
     });
     table::note(scenario, format!("p99 {:.0} ms", outcome.p99_ms()));
     outcome.assert_exact_but_order();

@@ -68,7 +68,7 @@ fn one(bed: &Bed, scenario: &str, dice: &mut Dice) {
             say("answers to EndTxn lost".to_owned()),
             links.worker_kafka.on(Api::END_TXN, 3, Action::LoseAnswer),
         ),
-        _ => (say("clock a minute ahead".to_owned()), links.set_clock("+60")),
+        _ => (say("clock a minute ahead".to_owned()), bed.clock().set("+60")),
     };
     thread::sleep(time);
 }

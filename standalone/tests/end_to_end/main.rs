@@ -12,6 +12,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod alerts;
 mod at_least_once;
 mod costs;
 mod dashboards;
@@ -97,6 +98,7 @@ fn seen() -> Stages {
     vec![
         stage![traces::of_a_call, traces::of_records_that_bring_one],
         stage![dashboards::each_panel_finds_something],
+        stage![alerts::each_by_its_cause],
     ]
 }
 

@@ -196,7 +196,10 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
                 Outgoing { topic: &topic, partition, timestamp_ms: None, content: &content },
             )?;
         }
-        self.flush(batch, now)?;
+        if !self.is_transactional() {
+            self.flush(batch, now)?;
+        }
+        // What a transaction waits for comes with its positions.
         self.commit_with(&batch.positions)
     }
 
