@@ -80,7 +80,7 @@ impl Lease {
     }
 
     /// How long the lease surely lasts from now on.
-    fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         let now = self.origin.elapsed().as_millis() as i64;
         Duration::from_millis((self.until_ms.load(Ordering::Acquire) - now).max(0) as u64)
     }

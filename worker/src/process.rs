@@ -25,6 +25,7 @@ use crate::{
     clock::{Clock, Machine},
     coordinator::{Coordinator, Coordinators},
     figures::Figures,
+    job::Lease,
     memory::Budget,
     node::Node,
     session::Session,
@@ -36,6 +37,7 @@ use crate::{
 const REGISTER_PAUSE: Duration = Duration::from_millis(500);
 /// The parts that `/readyz` tells of.
 const COORDINATOR: &str = "coordinator";
+const LOOK_AT_LEASE_EVERY: Duration = Duration::from_secs(1);
 const KAFKA: &str = "kafka";
 /// Between two questions to Kafka, which a worker that is busy asks enough.
 const ASK_KAFKA_EVERY: Duration = Duration::from_secs(5);
@@ -219,11 +221,27 @@ pub async fn work<L: Log + Clone, C: Coordinator>(
         readiness.fine(COORDINATOR);
         let (coordinators, host) = (parts.coordinators.clone(), parts.host.clone());
         let session = Session::new(coordinators, host, clock.clone(), node, lease, registered_at, ttl);
-        session.run(shutdown.clone()).await;
+        let lasting = session.lasting();
+        tokio::select! {
+            biased;
+            () = session.run(shutdown.clone()) => {}
+            never = tell_of_lease(&lasting, readiness) => match never {},
+        }
         if shutdown.is_cancelled() {
             return Ok(());
         }
         readiness.failing(COORDINATOR, "the lease is gone");
+    }
+}
+
+/// Lanes go on when nobody renews their lease; that they do so alone is told.
+async fn tell_of_lease(lasting: &Lease, readiness: &Readiness) -> Infallible {
+    loop {
+        sleep(LOOK_AT_LEASE_EVERY).await;
+        match lasting.left() {
+            Duration::ZERO => readiness.failing(COORDINATOR, "none has renewed the lease; lanes go on"),
+            _ => readiness.fine(COORDINATOR),
+        }
     }
 }
 
@@ -294,4 +312,25 @@ fn cluster(told: &v1::Cluster) -> Result<Cluster, String> {
         },
         compat_stamps: told.compat_stamps,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_nobody_renews_is_told_until_somebody_does() {
+        let (ttl, readiness) = (Duration::from_secs(5), Readiness::waiting_for(&[COORDINATOR]));
+        let lease = Arc::new(Lease::new(Instant::now(), ttl));
+        let (lasting, told) = (Arc::clone(&lease), readiness.clone());
+        let telling = tokio::spawn(async move { tell_of_lease(&lasting, &told).await });
+        sleep(Duration::from_millis(4_500)).await;
+        assert!(readiness.is_ready());
+        sleep(Duration::from_secs(2)).await;
+        assert!(!readiness.is_ready());
+        lease.renewed(Instant::now(), ttl);
+        sleep(Duration::from_secs(2)).await;
+        assert!(readiness.is_ready());
+        telling.abort();
+    }
 }

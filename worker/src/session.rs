@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::future::{BoxFuture, OptionFuture};
 use ksched_core::{clock::Standing, host::Host};
 use ksched_proto::v1;
-use ksched_telemetry::traces::{self, Span};
+use ksched_telemetry::{
+    logging::Repeats,
+    traces::{self, Span},
+};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -80,6 +83,8 @@ pub(crate) struct Session<R, C> {
     lease: v1::WorkerLease,
     ttl: Duration,
     lasting: Arc<Lease>,
+    /// Heartbeats without an answer.
+    not_renewed: Repeats,
     held: BTreeMap<Arc<str>, Held>,
     /// Completions and releases on their way, and the jobs they are about: until
     /// they are heard those count as held, or they would be handed to us again.
@@ -116,6 +121,7 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
             lease,
             ttl,
             lasting,
+            not_renewed: Repeats::default(),
             held: BTreeMap::new(),
             farewells: JoinSet::new(),
             parting: Vec::new(),
@@ -124,6 +130,11 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
             asked: Vec::new(),
             asked_before: Vec::new(),
         }
+    }
+
+    /// How long it lasts, for as long as the session does.
+    pub(crate) fn lasting(&self) -> Arc<Lease> {
+        Arc::clone(&self.lasting)
     }
 
     /// Runs until the lease is gone or `shutdown`; every job thread has ended, or
@@ -234,7 +245,9 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
             // Exactly-once lanes go on without a control plane: whoever takes over
             // fences them, and nobody can (design §6).
             Err(Error::Unavailable(reason) | Error::NotHeld(reason)) => {
-                warn!(%reason, "no coordinator renews the lease; lanes go on");
+                if let Some(left_out) = self.not_renewed.tell() {
+                    warn!(%reason, left_out, "no coordinator renews the lease; lanes go on");
+                }
                 // Asked again with the next beat.
                 self.asked.extend(asked);
                 return Ok(());
@@ -242,6 +255,7 @@ impl<R: Runner, C: Coordinator> Session<R, C> {
         };
         let ttl = answer.lease_ttl.and_then(|t| Duration::try_from(t).ok()).unwrap_or(self.ttl);
         self.lasting.renewed(sent, ttl);
+        self.not_renewed = Repeats::default();
         self.runner.observe_lease_confirmed(sent);
         if let Some(time) = answer.coordinator_time {
             self.compare_clocks(sent, &time);
