@@ -81,8 +81,8 @@ pub(super) async fn intake(
     let partition = |partition| TopicPartition { topic: Arc::clone(&topic), partition };
     let partitions: Arc<[_]> = (0..cluster.intake_partitions).map(partition).collect();
     loop {
-        let (log, partitions) = (log.clone(), Arc::clone(&partitions));
-        let records = if observed.get().leads {
+        let (log, partitions, leads) = (log.clone(), Arc::clone(&partitions), observed.get().leads);
+        let look = async {
             match spawn_blocking(move || backlog::behind(&log, &partitions)).await {
                 Ok(Ok(records)) => records,
                 Ok(Err(error)) => {
@@ -94,12 +94,11 @@ pub(super) async fn intake(
                     None
                 }
             }
-        } else {
-            None
         };
+        let (records, again_in) = if leads { (look.await, INTAKE_INTERVAL) } else { (None, INTERVAL) };
         counters.set_intake_backlog(records);
         tokio::select! {
-            () = sleep(INTAKE_INTERVAL) => {}
+            () = sleep(again_in) => {}
             () = shutdown.cancelled() => return,
         }
     }
