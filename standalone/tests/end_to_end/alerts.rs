@@ -11,12 +11,17 @@ use std::{
 };
 
 use ksched_client::Message;
-use ksched_kafka::{Librdkafka, Log as _, Position, Settings, TopicPartition, TransactionalProducer as _};
+use ksched_core::wheel::Inlet;
+use ksched_kafka::{
+    Librdkafka, Log as _, Outgoing, Position, Producer as _, Settings, TopicPartition,
+    TransactionalProducer as _,
+};
 use ksched_testbed::{links::TIMED, wire};
 
 use crate::{
     bed::{Bed, WORKERS, block_on, eventually, now_ms},
     dashboards::{ask, query_now},
+    open_transactions::stored,
     table,
 };
 
@@ -60,7 +65,7 @@ pub(crate) fn each_by_its_cause(bed: &Bed) {
     // What fires cannot end its transaction, what begins anew none of its producers' inits.
     bed.wait_all_lanes_held();
     watch.raises("Kafka away", &["KschedKafkaAway", "KschedStartingOver"], || {
-        schedule(bed, &topic, 40, 3_000);
+        put_into_lanes(bed, &topic, 3_000);
         thread::sleep(Duration::from_secs(1));
         bed.cluster.pause("kafka-1").unwrap();
     });
@@ -74,7 +79,7 @@ pub(crate) fn each_by_its_cause(bed: &Bed) {
     bed.wait_lane_on(TIMED);
     let alerts = ["KschedNoJobMaker", "KschedWithoutCoordinator", "KschedNotFiring"];
     watch.raises("no coordinator", &alerts, || {
-        schedule(bed, &topic, 40, 8_000);
+        put_into_lanes(bed, &topic, 8_000);
         thread::sleep(Duration::from_secs(1));
         bed.cluster.kill("coordinator-1").unwrap();
         bed.clock().set("+2");
@@ -93,6 +98,18 @@ pub(crate) fn each_by_its_cause(bed: &Bed) {
     assert_eq!(watch.named, all, "each alert that is shipped");
     watch.until("calm again", CALM_WITHIN, Watch::is_calm);
     table::note(SCENARIO, format!("{} alerts, each raised by its cause", all.len()));
+}
+
+/// One message in each: scheduled, it might have to be promoted, by those who are away then.
+fn put_into_lanes(bed: &Bed, topic: &str, from_now_ms: i64) {
+    let (stored, due) = (stored(topic, now_ms() + from_now_ms, "overdue"), "ksched.due");
+    let mut producer = bed.log.producer().unwrap();
+    for lane in 0..4 {
+        let partition = Some(3 * lane + Inlet::Direct as i32);
+        let record = Outgoing { topic: due, partition, timestamp_ms: None, content: &stored };
+        producer.send(0, record).unwrap();
+    }
+    assert!(producer.flush().unwrap().is_empty());
 }
 
 /// As if nobody had deleted it.

@@ -36,6 +36,9 @@ pub(crate) fn each_panel_finds_something(bed: &Bed) {
     schedule("ksched.due", 1).unwrap_err();
     let mut silent = panels();
     let all = silent.len();
+    // So that lanes are taken over.
+    bed.wait_all_lanes_held();
+    bed.cluster.restart("worker-1").unwrap();
     let began_at = Instant::now();
     while !silent.is_empty() && began_at.elapsed() < WITHIN {
         schedule(&topic, 0).unwrap();

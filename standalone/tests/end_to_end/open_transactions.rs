@@ -40,22 +40,27 @@ pub(crate) fn hold_up_no_direct_message(bed: &Bed) {
     after.assert_worst_below(Duration::from_secs(5));
 }
 
-/// A stored message in the intake and the promoted inlet of every lane, not committed.
-fn leave_open(bed: &Bed) -> impl Sized {
+/// A message as it waits in a lane.
+pub(crate) fn stored(topic: &str, due_ms: i64, value: &'static str) -> Content {
     let envelope = Envelope {
-        due_ms: now_ms(),
+        due_ms,
         scheduled_at_us: now_ms() * 1_000,
         origin: 0,
         hops: 0,
-        // The verifier would call it invented.
-        target: Target { topic: "e2e.open_transactions.hold_up_no_direct_message".into(), partition: None },
+        target: Target { topic: topic.into(), partition: None },
         not_before_ms: None,
         identity: None,
         stamps: false,
         trace: None,
     };
-    let user = Content { value: Some(Bytes::from_static(b"never committed")), ..Content::default() };
-    let stored = delivered::store(&envelope, user);
+    let user = Content { value: Some(Bytes::from_static(value.as_bytes())), ..Content::default() };
+    delivered::store(&envelope, user)
+}
+
+/// One in the intake and the promoted inlet of every lane, not committed.
+fn leave_open(bed: &Bed) -> impl Sized {
+    // The verifier would call it invented.
+    let stored = stored("e2e.open_transactions.hold_up_no_direct_message", now_ms(), "never committed");
     let mut producer = bed.log.transactional(TRANSACTIONAL_ID).unwrap();
     producer.init().unwrap();
     producer.begin().unwrap();
