@@ -9,8 +9,9 @@ use std::{
 
 use ksched_client::Message;
 use ksched_core::trace;
+use ksched_proto::v1::JobState;
 use ksched_telemetry::traces::receiver::Received;
-use ksched_testbed::http;
+use ksched_testbed::{bed::job_name, http};
 use serde_json::Value;
 
 use crate::{
@@ -38,7 +39,10 @@ pub(crate) fn each_panel_finds_something(bed: &Bed) {
     let all = silent.len();
     // So that lanes are taken over.
     bed.wait_all_lanes_held();
-    bed.cluster.restart("worker-1").unwrap();
+    bed.cluster.kill("worker-1").unwrap();
+    let is_held = |job: &JobState| !job_name(job).starts_with("lane/") || job.worker_name == "worker-2";
+    eventually("the other's lanes", WITHIN, || bed.jobs().iter().all(is_held).then_some(()));
+    bed.cluster.start_again("worker-1").unwrap();
     let began_at = Instant::now();
     while !silent.is_empty() && began_at.elapsed() < WITHIN {
         schedule(&topic, 0).unwrap();
