@@ -19,14 +19,15 @@ pub(crate) use self::description::Record;
 pub use self::description::{Coordinator, DatabaseServer, Description, Entry, Worker};
 use crate::{
     Error, Result,
+    beside::Beside,
     database::{self, Database},
     etcd::{self, Etcd},
-    jaeger::Jaeger,
+    jaeger,
     kafka::{self, Kafka},
     parts::{self, Progress},
     ports::Ports,
     process::Process,
-    prometheus::{self, Prometheus},
+    prometheus,
 };
 
 /// How long a coordinator or worker may take to hand over and end before it is killed.
@@ -159,8 +160,8 @@ pub struct Cluster {
     kafka: Kafka,
     etcd: Etcd,
     databases: Vec<Database>,
-    prometheus: Option<Prometheus>,
-    jaeger: Option<Jaeger>,
+    prometheus: Option<Beside>,
+    jaeger: Option<Beside>,
     /// Serialises the writing of `state.json`.
     record: Mutex<()>,
     /// Held locked as long as the cluster lives: one owner a directory.
@@ -184,13 +185,14 @@ impl Cluster {
         let databases = start_databases(&dir, options, progress)?;
         let mut ports = Ports::open(&dir)?;
         let jaeger = parts::jaeger().filter(|_| options.observe && !options.sends_spans());
-        let jaeger = jaeger.map(|program| Jaeger::prepare(program, &dir, &mut ports)).transpose()?;
-        let options = &options.clone().with_env(&jaeger.as_ref().map(Jaeger::env).unwrap_or_default());
+        let jaeger = jaeger.map(|program| jaeger::prepare(program, &dir, &mut ports)).transpose()?;
+        let (jaeger, env) = jaeger.unzip();
+        let options = &options.clone().with_env(&env.unwrap_or_default());
         let coordinators = binaries.coordinators(&dir, options, &kafka, &etcd, &mut ports)?;
         let workers = binaries.workers(&dir, options, &kafka, &coordinators, &mut ports)?;
         let jobs = || jobs(&kafka, &etcd, &coordinators, &workers);
         let prometheus =
-            options.observe.then(|| Prometheus::prepare(&dir, jobs(), &mut ports)).transpose()?;
+            options.observe.then(|| prometheus::prepare(&dir, jobs(), &mut ports)).transpose()?;
         let record = Mutex::new(());
         let cluster = Self {
             dir,
@@ -254,8 +256,8 @@ impl Cluster {
             coordinators: self.coordinators.iter().map(Role::describe_coordinator).collect(),
             workers: self.workers.iter().map(Role::describe_worker).collect(),
             databases: self.databases.iter().map(DatabaseServer::of).collect(),
-            prometheus: self.prometheus.as_ref().map(Prometheus::address),
-            jaeger: self.jaeger.as_ref().map(Jaeger::address),
+            prometheus: self.prometheus.as_ref().map(Beside::address),
+            jaeger: self.jaeger.as_ref().map(Beside::address),
             leader: None,
             processes: self.processes().map(entry).collect(),
         }
@@ -265,8 +267,8 @@ impl Cluster {
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         let ours = self.coordinators.iter().chain(&self.workers).map(Role::process);
         let databases = self.databases.iter().map(Database::process);
-        let prometheus = self.prometheus.iter().map(Prometheus::process);
-        let jaeger = self.jaeger.iter().map(Jaeger::process);
+        let prometheus = self.prometheus.iter().map(Beside::process);
+        let jaeger = self.jaeger.iter().map(Beside::process);
         let parts = self.kafka.processes().chain([self.etcd.process()]).chain(databases);
         parts.chain(jaeger).chain(ours).chain(prometheus)
     }
@@ -313,10 +315,10 @@ impl Cluster {
             role.wait_ready()?;
         } else if let Some(database) = self.databases.iter().find(|one| one.process().name() == name) {
             database.start_again()?;
-        } else if let Some(prometheus) = self.prometheus.iter().find(|one| one.process().name() == name) {
-            prometheus.start_again()?;
-        } else if let Some(jaeger) = self.jaeger.iter().find(|one| one.process().name() == name) {
-            jaeger.start_again()?;
+        } else if let Some(beside) =
+            self.prometheus.iter().chain(&self.jaeger).find(|one| one.process().name() == name)
+        {
+            beside.start_again()?;
         } else {
             // Names everyone if it is nobody's.
             self.process(name)?;

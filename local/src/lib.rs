@@ -13,6 +13,7 @@
 //! Everything here blocks; call it from `spawn_blocking` where there is a runtime. A process started here
 //! is killed by the kernel when the process that started it dies, whatever it dies of.
 
+mod beside;
 pub mod cluster;
 pub mod control;
 pub mod database;
