@@ -2,8 +2,9 @@
 //!
 //! Trap 2, once more: `ThreadedProducer` polls for 100 ms at a time, and the part
 //! of the last whole millisecond that is left it spins: 1 % of a core for each idle
-//! producer, and a worker has some twenty. Polling for [`POLL`] at a time costs a
-//! twentieth of that, and the end of a producer waits for it at most so long.
+//! producer, and a worker has some twenty. So [`POLL`] is long, and a trifle more than
+//! whole milliseconds, or nearly one more would be left to spin; the end of a producer
+//! waits for it at most so long.
 
 use std::{
     io,
@@ -23,7 +24,7 @@ use rdkafka::{
     producer::{BaseProducer, ProducerContext},
 };
 
-const POLL: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_micros(2_000_050);
 
 /// Dereferences to the producer. Dropping it blocks until its thread has ended.
 pub(crate) struct Polled<C: ProducerContext + 'static> {

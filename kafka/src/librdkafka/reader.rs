@@ -71,8 +71,10 @@ impl Drop for Client {
 
 /// For the first look at metadata; without, it goes on by itself.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// How often a client is asked for its positions at most.
+/// A client is asked for its positions at most this often, and after a while without news seldom: each time its
+/// main thread is woken, and there are some twenty readers in an idle worker.
 const POSITION_EVERY: Duration = Duration::from_millis(10);
+const POSITION_SELDOM: Duration = Duration::from_secs(1);
 /// How often a reader looks whether it stands still.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -93,6 +95,10 @@ pub struct ConsumerReader {
     may_be_further: bool,
     /// When the client was last asked for its positions.
     asked_at: Instant,
+    /// When records were last read, or positions had moved without one.
+    news_at: Instant,
+    /// Whether a record came since a poll last came up empty.
+    came_up: bool,
     /// Every partition this client has ever been assigned.
     used: HashSet<TopicPartition>,
     /// Index into `assigned` of the last record's partition: mostly the next one's too.
@@ -136,6 +142,8 @@ impl ConsumerReader {
             assigned: Vec::new(),
             may_be_further: false,
             asked_at: Instant::now(),
+            news_at: Instant::now(),
+            came_up: false,
             used: HashSet::new(),
             last: 0,
             paused: HashSet::new(),
@@ -189,8 +197,10 @@ impl ConsumerReader {
         let partitions: Vec<_> = self.assigned.iter().map(|(at, _)| at.clone()).collect();
         let offsets = list::in_order(&all, &partitions, |each| each.offset())?;
         for (offset, (_, next)) in offsets.into_iter().zip(&mut self.assigned) {
-            if let Offset::Offset(at) = offset {
-                *next = at;
+            if let Offset::Offset(at) = offset
+                && at != *next
+            {
+                (*next, self.news_at) = (at, Instant::now());
             }
         }
         (self.may_be_further, self.asked_at) = (false, Instant::now());
@@ -281,7 +291,7 @@ impl ConsumerReader {
         self.used.extend(from.iter().map(|(at, _)| at.clone()));
         self.assigned = from.to_vec();
         self.last = 0;
-        self.may_be_further = false;
+        (self.may_be_further, self.news_at) = (false, Instant::now());
         self.still = Still::new(self.still.look_every);
         Ok(())
     }
@@ -309,16 +319,24 @@ impl Reader for ConsumerReader {
         let read = self.read(wait);
         match read {
             Ok(None) => {
+                if std::mem::take(&mut self.came_up) {
+                    self.news_at = Instant::now();
+                }
                 (self.still.came_up_empty, self.may_be_further) = (true, true);
                 self.look()?;
             }
-            _ => self.still.look_every = self.still.look_every.min(LOOK_EVERY),
+            _ => {
+                self.came_up = true;
+                self.still.look_every = self.still.look_every.min(LOOK_EVERY);
+            }
         }
         read
     }
 
     fn position(&mut self, partition: &TopicPartition) -> Result<i64, Error> {
-        if self.may_be_further && self.asked_at.elapsed() >= POSITION_EVERY {
+        // A quarter of what has passed without news is the most that the next is late by.
+        let patience = (self.news_at.elapsed() / 4).clamp(POSITION_EVERY, POSITION_SELDOM);
+        if self.may_be_further && self.asked_at.elapsed() >= patience {
             self.ask_positions()?;
         }
         let found = self.assigned.iter().find(|(at, _)| at == partition);

@@ -24,7 +24,7 @@ use super::{
     reclaim::Trail,
 };
 
-/// High watermarks are asked for, and records freed, this often.
+/// High watermarks and the positions of empty partitions are asked for, and records freed, this often.
 const SELDOM: Duration = Duration::from_secs(10);
 /// First records looked at in one tick, so that a tick stays short.
 const PEEKS_A_TICK: usize = 128;
@@ -56,6 +56,8 @@ pub(super) struct Survey<L: Log> {
     trail: Trail,
     /// Log starts as last asked or as freed since.
     starts: Vec<i64>,
+    /// Positions as last asked.
+    committed: Vec<Option<i64>>,
     seldom_at: Option<Instant>,
     /// Set when it is time to free records.
     reclaim_at: Option<Instant>,
@@ -87,6 +89,7 @@ impl Partitions {
 
 impl<L: Log> Survey<L> {
     pub(super) fn new(log: Arc<L>, cluster: Arc<Cluster>, partitions: Arc<Partitions>) -> Self {
+        let committed = vec![None; partitions.all.len()];
         Self {
             log,
             cluster,
@@ -96,6 +99,7 @@ impl<L: Log> Survey<L> {
             alarms: Alarms::default(),
             trail: Trail::default(),
             starts: Vec::new(),
+            committed,
             seldom_at: None,
             reclaim_at: None,
         }
@@ -103,26 +107,22 @@ impl<L: Log> Survey<L> {
 
     /// Which buckets need a drain now, and what else is to be known.
     pub(super) fn look(&mut self, host: &dyn Host) -> Result<Findings, Error> {
-        let all = &self.partitions.all;
+        let partitions = Arc::clone(&self.partitions);
+        let all = &partitions.all;
         // Ends first: what is drained in between must not look behind.
         let ends = self.log.offsets(all, Offset::StableEnd)?;
         // Not before: the answer may have taken seconds, and by an older clock a bucket that
         // was written to meanwhile may look like one of the last revolution.
         let (now_ms, now) = (host.wall_ms(), Instant::now());
-        // A position that is about to move is better than waiting until none is: it errs to a drain too many.
-        let committed = self.log.committed_before_pending(all)?;
+        let seldom = self.seldom_at.is_none_or(|at| now.duration_since(at) >= SELDOM);
         if self.starts.is_empty() {
             self.starts = self.log.offsets(all, Offset::Start)?;
         }
-        let absent: Vec<usize> = (0..all.len()).filter(|i| committed[*i].is_none()).collect();
+        self.ask_positions(&ends, seldom)?;
+        let positions = self.positions();
+        let absent: Vec<usize> = (0..all.len()).filter(|i| self.committed[*i].is_none()).collect();
         self.alarms.missing(all, &absent);
-        // A bucket without a position starts at its log start: all before is freed.
-        let positions: Vec<i64> = committed
-            .iter()
-            .zip(&self.starts)
-            .map(|(position, start)| position.as_ref().map_or(*start, |p| p.offset.max(*start)))
-            .collect();
-        if self.seldom_at.is_none_or(|at| now.duration_since(at) >= SELDOM) {
+        if seldom {
             let high = self.log.offsets(all, Offset::End)?;
             self.alarms.hanging(now, all, &ends, &high);
             self.trail.note(now, positions.clone());
@@ -139,6 +139,25 @@ impl<L: Log> Survey<L> {
             missing_positions: absent.len(),
         };
         Ok(Findings { drains, observation })
+    }
+
+    /// Asks for the positions of `all`, or of those only that were not at their end: no other can have moved.
+    fn ask_positions(&mut self, ends: &[i64], all: bool) -> Result<(), Error> {
+        let positions = self.positions();
+        let asked: Vec<usize> = (0..ends.len()).filter(|i| all || positions[*i] < ends[*i]).collect();
+        let these: Vec<_> = asked.iter().map(|i| self.partitions.all[*i].clone()).collect();
+        // A position that is about to move is better than waiting until none is: it errs to a drain too many.
+        let answers = self.log.committed_before_pending(&these)?;
+        for (index, answer) in asked.into_iter().zip(answers) {
+            self.committed[index] = answer.map(|position| position.offset);
+        }
+        Ok(())
+    }
+
+    /// A bucket without a position starts at its log start: all before is freed.
+    fn positions(&self) -> Vec<i64> {
+        let positions = self.committed.iter().zip(&self.starts);
+        positions.map(|(position, start)| position.map_or(*start, |at| at.max(*start))).collect()
     }
 
     /// Buckets that are behind, by index, with what is known of their first record.
