@@ -13,15 +13,10 @@ use ksched_telemetry::metrics::{CoordinatorMetrics, LATENESS_BUCKETS_S};
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{
-    job_maker::observed::{Observed, State},
-    leasing::wire,
-};
+use crate::{job_maker::observed::Observed, leasing::wire};
 
 /// Rates and lateness are those of this span.
 const WINDOW: Duration = Duration::from_secs(10);
-/// What the job maker saw longer ago is not told. It looks each second.
-const OBSERVED_FRESH: Duration = Duration::from_secs(10);
 /// Heartbeats that come closer together replace one another.
 const STEP: Duration = Duration::from_millis(250);
 /// A worker that has been silent for longer is not told of.
@@ -58,11 +53,7 @@ pub struct Teller {
 impl Teller {
     /// As of now.
     pub(crate) fn tell(&self) -> v1::GetActivityResponse {
-        let mut state = self.observed.get();
-        // One whose ticks fail knows as little as one that makes no jobs.
-        if state.seen_at.is_none_or(|at| at.elapsed() > OBSERVED_FRESH) {
-            state = State::default();
-        }
+        let state = self.observed.get();
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let due_lanes = state.observation.pending.iter().filter(|pending| pending.level == 0);
         let due_lanes = due_lanes.map(|pending| v1::PendingRecords {

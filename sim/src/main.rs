@@ -17,7 +17,10 @@ use ksched_sim::{Options, Outcome, Trace, run};
 /// Simulates whole clusters under faults, in virtual time. Exit code 4: an invariant does
 /// not hold.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "Examples:\n  ksched-sim --seeds 10000\n  ksched-sim --seed 7 --trace\n  ksched-sim --mutants --seeds 400"
+)]
 struct Arguments {
     /// Runs this one seed.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]

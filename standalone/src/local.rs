@@ -55,17 +55,20 @@ enum Command {
   ksched local up --with postgresql --kafka-metrics                to compare with, by bench and report")]
     Up(Box<Up>),
     /// Show what runs where
+    #[command(after_help = "Example:\n  ksched local status --output json | jq -r .kafka")]
     Status {
         /// As a table, or as JSON for scripts
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
     /// Print what a process has written (all of them, if none is named)
+    #[command(after_help = "Example:\n  ksched local logs worker-1")]
     Logs {
         /// The process, such as worker-1; see `status`
         name: Option<String>,
     },
     /// End a process: SIGTERM (and SIGKILL if it does not heed that), or -9 at once
+    #[command(after_help = "Example:\n  ksched local kill -9 worker-1")]
     Kill {
         /// The process, such as worker-1; see `status`
         name: String,
@@ -74,21 +77,25 @@ enum Command {
         nine: bool,
     },
     /// Stop a process in its tracks (SIGSTOP)
+    #[command(after_help = "Example:\n  ksched local pause kafka-1")]
     Pause {
         /// The process, such as worker-1; see `status`
         name: String,
     },
     /// Let a paused process go on (SIGCONT)
+    #[command(after_help = "Example:\n  ksched local resume kafka-1")]
     Resume {
         /// The process, such as worker-1; see `status`
         name: String,
     },
     /// End a process if it runs, and start it again on its ports and data
+    #[command(after_help = "Example:\n  ksched local restart coordinator-1")]
     Restart {
         /// The process, such as worker-1; see `status`
         name: String,
     },
     /// End everything; data and ports are kept for the next `up`
+    #[command(after_help = "Example:\n  ksched local down --purge")]
     Down {
         /// Remove data, logs and ports too
         #[arg(long)]

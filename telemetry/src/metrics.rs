@@ -463,7 +463,7 @@ impl WorkerMetrics {
             lanes_held: metrics.add("lanes_held", "Due lanes this worker runs", Gauge::default()),
             lateness: Lateness(metrics.add_in_seconds(
                 "lateness",
-                "Append time on the target minus due time",
+                "From a message's due time until its transaction was committed, by the worker's clock",
                 HistogramWithExemplars::new(LATENESS_BUCKETS_S.into_iter()),
             )),
             take_over: Spans(metrics.add_in_seconds(
@@ -515,8 +515,8 @@ impl DeadLettered {
 }
 
 impl Lateness {
-    /// Notes one delivered message. Negative means early, which is a bug and
-    /// shows in the histogram's sum. `fired_in`: its transaction, if its span is recorded.
+    /// Notes one delivered message, a little after it was appended. `fired_in`: its transaction, if its span is
+    /// recorded.
     pub fn observe_ms(&self, late_by_ms: f64, fired_in: Option<TraceContext>) {
         let exemplar = fired_in.map(|span| Exemplar { trace_id: span.trace_id_hex() });
         #[expect(clippy::disallowed_methods, reason = "what is scraped is dated by the wall clock")]

@@ -43,7 +43,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{attributes as key, environment::Settings, sampler::WithLinks};
 
-use crate::metrics::{Fate, count_spans};
+use crate::{
+    metrics::{Fate, count_spans},
+    settings::masked,
+};
 
 pub use span::Span;
 pub use spans::{Links, append, batch, call, lease, schedule, take_over};
@@ -93,7 +96,7 @@ struct Running {
 /// A variable is wrong, or traces were set up before.
 pub fn init(service: &'static str, instance: &str, version: &'static str) -> Result<Exporting, Error> {
     let Some(settings) = Settings::read(|name| std::env::var(name).ok())? else { return Ok(Exporting(None)) };
-    tracing::info!(endpoint = settings.endpoint, "traces are on");
+    tracing::info!(endpoint = masked("", &settings.endpoint), "traces are on");
     // What the environment says comes after ours, and so wins.
     let ours = [
         KeyValue::new(key::SERVICE_NAME, service),

@@ -25,9 +25,8 @@ pub(crate) struct Reason {
 
 /// A record that stays as it is.
 pub(crate) fn of_record<L>(node: &Node<L>, record: Record, reason: &Reason) -> Onward {
-    node.metrics.dead_lettered.add(reason.code);
     let content = with_reason(record.content, &record.source, record.offset, reason);
-    onward(node, content)
+    onward(node, content, reason)
 }
 
 /// A record that cannot move on as it should. One that the broker refused is cut, or
@@ -48,8 +47,7 @@ fn of_record_cut<L>(node: &Node<L>, record: Record, reason: &Reason) -> Onward {
     content
         .headers
         .push(Header::new("ksched-error-cut", "value and headers were left out: the record is too large"));
-    node.metrics.dead_lettered.add(reason.code);
-    onward(node, content)
+    onward(node, content, reason)
 }
 
 /// A message in its turn, with what it was to be: its target and our delivered headers.
@@ -62,14 +60,13 @@ pub(crate) fn of_message<L>(
     offset: i64,
     reason: &Reason,
 ) -> Onward {
-    node.metrics.dead_lettered.add(reason.code);
     let mut user = user;
     user.headers.push(Header::new("ksched-topic", envelope.target.topic.to_string()));
     if let Some(partition) = envelope.target.partition {
         user.headers.push(Header::new("ksched-partition", partition.to_string()));
     }
     let delivered = delivered::deliver(&node.cluster, envelope, lane, user, envelope.due_ms);
-    onward(node, with_reason(delivered, source, offset, reason))
+    onward(node, with_reason(delivered, source, offset, reason), reason)
 }
 
 fn with_reason(content: Content, source: &TopicPartition, offset: i64, reason: &Reason) -> Content {
@@ -79,6 +76,7 @@ fn with_reason(content: Content, source: &TopicPartition, offset: i64, reason: &
     content
 }
 
-fn onward<L>(node: &Node<L>, content: Content) -> Onward {
-    Onward::new(node.cluster.dead_letter_topic.as_str().into(), None, content)
+fn onward<L>(node: &Node<L>, content: Content, reason: &Reason) -> Onward {
+    let onward = Onward::new(node.cluster.dead_letter_topic.as_str().into(), None, content);
+    Onward { dead: Some(reason.code), ..onward }
 }

@@ -38,7 +38,6 @@ pub(crate) fn run<L: Log>(node: &Node<L>, job: &v1::Job, control: &Control) -> O
         // Strictly increasing, so that ties fire in the order of the intake topic.
         scheduled_at_us = (now_ms * 1_000).max(scheduled_at_us + 1);
         let stamp = Stamp { scheduled_at_us, origin: node.origin };
-        node.metrics.intake_moved.inc();
         Some(take_over(node, &places, record, now_ms, stamp, unfit))
     })
 }
@@ -52,7 +51,6 @@ fn take_over<L: Log>(
     unfit: Option<&Unfit>,
 ) -> Onward {
     if let Some(unfit) = unfit {
-        node.metrics.refused(unfit.reason().code);
         return dead_letter::of_unfit(node, record, unfit);
     }
     let intake =
@@ -68,7 +66,6 @@ fn take_over<L: Log>(
         }
         Err(rejected) => {
             debug!(source = ?record.source, offset = record.offset, reason = %rejected, "intake record refused");
-            node.metrics.refused(rejected.code());
             let reason = Reason { code: rejected.code(), text: rejected.to_string() };
             dead_letter::of_record(node, record, &reason)
         }

@@ -59,12 +59,14 @@ pub(crate) struct Onward {
     pub(crate) trace: Option<TraceContext>,
     /// Of its scheduling, if this is that: recorded once the transaction is committed.
     pub(crate) span: Span,
+    /// The code of the reason if it is a dead letter: counted then, too.
+    pub(crate) dead: Option<&'static str>,
 }
 
 impl Onward {
     /// In nobody's trace.
     pub(crate) fn new(topic: Arc<str>, partition: Option<i32>, content: Content) -> Self {
-        Self { topic, partition, content, trace: None, span: Span::default() }
+        Self { topic, partition, content, trace: None, span: Span::default(), dead: None }
     }
 }
 
@@ -130,6 +132,7 @@ pub(crate) fn run<L: Log>(
         unfit: HashMap::new(),
         batch_records: BATCH_RECORDS,
         links: Links::default(),
+        dead: Vec::new(),
         refused: Repeats::default(),
     };
     let ended = until_clean(node, control, || attempt(node, control, plan, &mut progress, &mut decide));
@@ -150,6 +153,8 @@ struct Progress {
     batch_records: usize,
     /// Where the messages of the last transaction were scheduled.
     links: Links,
+    /// Why some of them became dead letters.
+    dead: Vec<&'static str>,
     refused: Repeats,
 }
 
@@ -202,6 +207,11 @@ fn attempt<L: Log>(
         record(control, plan, messages, took, &progress.links, &moved);
         let moved = moved.map_err(|broken| unclean(control, broken, progress))?;
         node.metrics.committed(plan.kind, took, moved as usize);
+        if plan.kind == Kind::Intake {
+            node.metrics.intake_moved.inc_by(moved);
+            progress.dead.iter().for_each(|reason| node.metrics.refused(reason));
+        }
+        progress.dead.drain(..).for_each(|reason| node.metrics.dead_lettered.add(reason));
         progress.moved += moved;
         progress.unfit.retain(|offset, _| *offset >= position);
         progress.batch_records = (progress.batch_records * 2).min(BATCH_RECORDS);
@@ -272,8 +282,9 @@ fn transact(
     progress: &mut Progress,
     decide: &mut impl FnMut(Record, i64, Option<&Unfit>) -> Option<Onward>,
 ) -> Result<u64, Broken> {
-    let Progress { unfit, links, .. } = progress;
+    let Progress { unfit, links, dead, .. } = progress;
     links.clear();
+    dead.clear();
     let mut begun = Vec::new();
     let offsets: Vec<i64> = batch.iter().map(|r| r.offset).collect();
     let run = || {
@@ -284,6 +295,7 @@ fn transact(
             let Some(onward) = decide(record, now, unfit.get(&offset)) else { continue };
             let partition = onward.partition;
             links.add(onward.trace);
+            dead.extend(onward.dead);
             let record =
                 Outgoing { topic: &onward.topic, partition, timestamp_ms: None, content: &onward.content };
             let sent = producer.send(tag, record);

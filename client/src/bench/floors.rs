@@ -10,7 +10,7 @@
 //! A scheduler stores each message and delivers it, so at best it comes to about half of B2.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -62,9 +62,9 @@ pub struct Options {
 /// # Errors
 /// Those of Kafka; [`Error::Unavailable`] if it stalls.
 pub fn b1<L: Log>(log: &L, source: &str, target: &str, options: &Options) -> Result<Floor, Error> {
-    let rate = copied(log, source, options, |partition| {
+    let rate = copied(log, source, options, |partition, began_at| {
         let mut producer = log.producer()?;
-        copy(log, source, partition, |batch| {
+        copy(log, source, partition, began_at, |batch| {
             for content in batch {
                 let to = Outgoing { topic: target, partition: Some(partition), timestamp_ms: None, content };
                 producer.send(0, to)?;
@@ -87,11 +87,11 @@ pub fn b1<L: Log>(log: &L, source: &str, target: &str, options: &Options) -> Res
 /// # Errors
 /// As [`b1`].
 pub fn b2<L: Log>(log: &L, source: &str, target: &str, options: &Options) -> Result<Floor, Error> {
-    let rate = copied(log, source, options, |partition| {
+    let rate = copied(log, source, options, |partition, began_at| {
         let mut producer = log.transactional(&format!("{target}.{partition}"))?;
         producer.init()?;
         let (at, mut position) = (place(source, partition), 0);
-        copy(log, source, partition, |batch| {
+        copy(log, source, partition, began_at, |batch| {
             position += batch.len() as i64;
             let mut transact = || {
                 producer.begin()?;
@@ -237,18 +237,19 @@ fn due_us(value: &[u8]) -> Option<i64> {
     std::str::from_utf8(value.get(..20)?).ok()?.parse().ok()
 }
 
-/// Messages a second of all partitions' copies, started together.
+/// Messages a second of all partitions' copies, started together; from the first that is read, as a backlog is
+/// measured from the first that is delivered.
 fn copied<L: Log>(
     log: &L,
     source: &str,
     options: &Options,
-    partition: impl Fn(i32) -> Result<(), Error> + Sync,
+    partition: impl Fn(i32, &OnceLock<Instant>) -> Result<(), Error> + Sync,
 ) -> Result<f64, Error> {
     let all: Vec<_> = (0..options.lanes).map(|partition| place(source, partition)).collect();
     let messages: i64 = log.offsets(&all, Offset::StableEnd)?.iter().sum();
-    let began_at = Instant::now();
-    in_threads((0..options.lanes).collect(), partition)?;
-    Ok(messages as f64 / began_at.elapsed().as_secs_f64())
+    let began_at = OnceLock::new();
+    in_threads((0..options.lanes).collect(), |lane| partition(lane, &began_at))?;
+    Ok(messages as f64 / began_at.get_or_init(Instant::now).elapsed().as_secs_f64())
 }
 
 /// Reads a partition to its end and hands it over, at most a transaction's worth at once.
@@ -256,6 +257,7 @@ fn copy<L: Log>(
     log: &L,
     source: &str,
     partition: i32,
+    began_at: &OnceLock<Instant>,
     mut hand_over: impl FnMut(&[Content]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let at = place(source, partition);
@@ -267,6 +269,7 @@ fn copy<L: Log>(
         match reader.poll(POLL)? {
             Some(record) => {
                 (next, progressed_at) = (record.offset + 1, Instant::now());
+                began_at.get_or_init(|| progressed_at);
                 batch.push(record.content);
             }
             None if progressed_at.elapsed() > STALLED => {

@@ -36,7 +36,7 @@ impl Sampler {
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(who: impl Fn() -> Vec<Watched> + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(mut who: impl FnMut() -> Vec<Watched> + Send + 'static) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let watch = move || {
             let start = Instant::now();
@@ -45,9 +45,13 @@ impl Sampler {
             let mut look_at_all = || {
                 let (watched, through) = (who(), sockets.look());
                 for watched in watched {
+                    let pids = match watched.role {
+                        Role::Database => family(watched.pid),
+                        _ => vec![watched.pid],
+                    };
                     let network =
-                        through.map(|through| through.get(&watched.pid).copied().unwrap_or_default());
-                    if let Some(look) = Look::at(watched.pid, network) {
+                        through.map(|through| sum_of(pids.iter().filter_map(|pid| through.get(pid))));
+                    if let Some(look) = Look::of(&pids, network) {
                         let row = rows.entry(watched.name).or_insert_with(|| Row::new(watched.role));
                         row.add(start.elapsed().as_secs_f64(), watched.pid, look);
                     }
@@ -82,18 +86,57 @@ struct Look {
 }
 
 impl Look {
-    /// `None` if there is no such process.
-    fn at(pid: u32, network: Option<[u64; 2]>) -> Option<Self> {
+    /// All of them together; `None` if there is no such process as the first.
+    fn of(pids: &[u32], network: Option<[u64; 2]>) -> Option<Self> {
+        let (first, others) = pids.split_first()?;
+        let mut sum = Self::at(*first, others.is_empty())?;
+        sum.network = network;
+        for other in others.iter().filter_map(|pid| Self::at(*pid, false)) {
+            sum.cpu_s += other.cpu_s;
+            sum.rss_bytes += other.rss_bytes;
+            sum.disk = sum.disk.zip(other.disk).map(|(sum, other)| sum_of([&sum, &other]));
+            sum.fds = sum.fds.zip(other.fds).map(|(sum, other)| sum + other);
+        }
+        Some(sum)
+    }
+
+    /// One process, with what its children that have ended had used. Of one that is not `alone` only its part of
+    /// the memory that it shares counts.
+    fn at(pid: u32, alone: bool) -> Option<Self> {
         let process = proc::Process::new(i32::try_from(pid).ok()?).ok()?;
         let stat = process.stat().ok()?;
+        let ended = u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
+        let shared = || {
+            let maps = process.smaps_rollup().ok()?.memory_map_rollup;
+            maps.0.first()?.extension.map.get("Pss").copied()
+        };
         Some(Self {
-            cpu_s: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
-            rss_bytes: stat.rss * procfs::page_size(),
+            cpu_s: (stat.utime + stat.stime + ended) as f64 / procfs::ticks_per_second() as f64,
+            rss_bytes: if alone { None } else { shared() }.unwrap_or(stat.rss * procfs::page_size()),
             disk: process.io().ok().map(|io| [io.read_bytes, io.write_bytes]),
-            network,
+            network: None,
             fds: process.fd_count().ok().and_then(|count| u32::try_from(count).ok()),
         })
     }
+}
+
+/// A process and all that descend from it: PostgreSQL has one for each connection.
+fn family(pid: u32) -> Vec<u32> {
+    let all = proc::all_processes().into_iter().flatten().flatten();
+    let parents: Vec<(i32, i32)> =
+        all.filter_map(|process| process.stat().ok()).map(|stat| (stat.pid, stat.ppid)).collect();
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        let is_child = |(_, its): &&(i32, i32)| u32::try_from(*its) == Ok(parent);
+        family.extend(parents.iter().filter(is_child).filter_map(|(pid, _)| u32::try_from(*pid).ok()));
+        next += 1;
+    }
+    family
+}
+
+fn sum_of<'a>(pairs: impl IntoIterator<Item = &'a [u64; 2]>) -> [u64; 2] {
+    pairs.into_iter().fold([0; 2], |[a, b], [c, d]| [a + c, b + d])
 }
 
 /// One name's samples.
@@ -159,6 +202,25 @@ mod tests {
         let processes = Sampler::start(me).expect("a thread").stop();
         let [process] = processes.as_slice() else { panic!("{processes:?}") };
         assert!(process.totals.peak_rss_bytes > 1 << 20 && process.totals.peak_fds.is_some_and(|n| n > 2));
+    }
+
+    #[test]
+    fn a_family_counts_as_one() {
+        let mut shell = std::process::Command::new("sh");
+        let busy = "(i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo; sleep 60) & wait";
+        let mut shell = shell.args(["-c", busy]).stdout(std::process::Stdio::piped()).spawn().expect("sh");
+        let mut line = [0; 1];
+        let output = shell.stdout.as_mut().expect("its output");
+        std::io::Read::read_exact(output, &mut line).expect("the child has counted");
+        let pids = family(shell.id());
+        let (alone, all) = (Look::at(shell.id(), true), Look::of(&pids, None));
+        for pid in pids.iter().rev().filter_map(|pid| i32::try_from(*pid).ok()) {
+            let _ = std::process::Command::new("kill").arg(pid.to_string()).status();
+        }
+        let _ = shell.wait();
+        assert!(pids.len() >= 3, "{pids:?}");
+        let (alone, all) = (alone.expect("the shell"), all.expect("all"));
+        assert!(all.cpu_s > alone.cpu_s + 0.02 && all.fds > alone.fds, "{alone:?} {all:?}");
     }
 
     #[test]

@@ -119,6 +119,19 @@ impl ComparedArguments {
     }
 }
 
+impl ComparedArguments {
+    /// For the run's file.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
+        let PollingArguments { poll, pollers, batch, .. } = &self.polling;
+        vec![
+            ("baseline.poll_ms", poll.as_millis().to_string()),
+            ("baseline.pollers", pollers.to_string()),
+            ("baseline.batch", batch.to_string()),
+            ("baseline.connections", self.connections.to_string()),
+        ]
+    }
+}
+
 impl PollingArguments {
     /// The table, with so many connections.
     pub(crate) async fn connect(&self, connections: u32) -> Result<Database, Failure> {

@@ -97,8 +97,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         reading: match arguments.plan.scenario {
             _ if arguments.read_after => Reading::After,
             _ if arguments.no_read => Reading::None,
-            Some(Scenario::Sustained) => Reading::After,
-            Some(Scenario::Backlog) if !arguments.has_ledger() => Reading::After,
+            Some(Scenario::Sustained | Scenario::Backlog) if !arguments.has_ledger() => Reading::After,
             Some(Scenario::FarAhead) => Reading::None,
             _ => Reading::Live,
         },
@@ -136,12 +135,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let scenario = arguments.plan.scenario;
     let floors = arguments.around.floors.as_deref().map_or(Ok(Vec::new()), floors::read)?;
     #[cfg(feature = "experiment")]
-    let version = match &options.database {
-        Some(database) => Some(format!("{} {}", database.dialect().name(), database.version().await?)),
-        None => None,
+    let (version, polling) = match &options.database {
+        Some(database) => {
+            let version = format!("{} {}", database.dialect().name(), database.version().await?);
+            (Some(version), arguments.compared.settings())
+        }
+        None => (None, Vec::new()),
     };
     #[cfg(not(feature = "experiment"))]
-    let version = None;
+    let (version, polling) = (None, Vec::new());
     let about = About {
         scenario,
         system,
@@ -150,6 +152,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         topic: options.topic.clone(),
         partitions: arguments.partitions,
         database: version,
+        polling,
     };
     let mut steering = Steering::begin(&arguments.around, scenario, database, polled_by)?;
     let mut watcher = Watcher::new(options.shape.count);
@@ -180,6 +183,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         let drains = job_times::drains(arguments.server.client()?, log, report.start_ms()).await;
         used.jobs =
             drains.inspect_err(|error| output::note(&format!("the job log is not read: {error}"))).ok();
+    }
+    #[cfg(feature = "experiment")]
+    if arguments.goes_on {
+        output::note("continued: what the run cost is not told, for only its last part was watched");
+        used = used.of_a_part();
+        report.figures.hops = None;
     }
     report.broker = used.broker(&report);
     if let Some(file) = &arguments.around.run_file {

@@ -2,9 +2,11 @@
 //! held back as the scenario says, and all of it is written into the run's file.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
+    sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -19,6 +21,8 @@ use ksched_local::{
     parts::{self, Versions},
 };
 use ksched_report::run::{self, Role, Run};
+use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::{
     output::{self, Failure},
@@ -28,6 +32,8 @@ use crate::{
 /// When `failover` kills a worker, and when it is started again.
 const KILLED_AFTER: Duration = Duration::from_secs(10);
 const BACK_AFTER: Duration = Duration::from_secs(20);
+/// How often Kafka's logs are looked at: it frees nothing that is younger than some minutes.
+const LOGS_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(crate) struct ClusterArguments {
@@ -53,8 +59,8 @@ pub(crate) struct Steering {
     stage: Stage,
     /// What is under way in the cluster.
     orders: Vec<JoinHandle<()>>,
-    /// Bytes of Kafka's logs when the run began.
-    written_before: u64,
+    /// Of Kafka's logs since the run began.
+    growth: Arc<Mutex<Growth>>,
     /// What Kafka had counted then, if it counts.
     counted_before: Option<Counted>,
     /// Of the parts of a cluster that can be seen from here.
@@ -69,12 +75,19 @@ pub(crate) struct Used {
     written_bytes: Option<u64>,
     /// By Kafka, if it counts and did not begin anew.
     counted: Option<Counted>,
+    /// How the cluster was started, by names.
+    cluster: BTreeMap<String, String>,
     versions: Versions,
     /// None if nobody told.
     pub(crate) jobs: Option<Vec<run::Job>>,
 }
 
 impl Used {
+    /// Without what was counted: of a run that goes on it is the last part's only.
+    pub(crate) fn of_a_part(self) -> Self {
+        Self { processes: Vec::new(), written_bytes: None, counted: None, jobs: None, ..self }
+    }
+
     /// What Kafka did in a run, as far as it is known.
     pub(crate) fn broker(&self, report: &Report) -> Option<run::Broker> {
         let counted = self.counted.as_ref();
@@ -120,22 +133,23 @@ impl Steering {
             }
             stage = Stage::Without;
         }
-        let (watched_dir, database) = (dir.clone(), database.map(str::to_owned));
-        let who = move || watched(watched_dir.as_deref(), database.as_deref(), pollers);
+        let growth = Arc::new(Mutex::new(Growth::default()));
+        let (watched_dir, database, grows) = (dir.clone(), database.map(str::to_owned), Arc::clone(&growth));
+        let mut looked_at: Option<Instant> = None;
+        let who = move || {
+            // Beside it, on the sampler's thread.
+            if let Some(dir) = &watched_dir
+                && looked_at.is_none_or(|at| at.elapsed() >= LOGS_EVERY)
+            {
+                looked_at = Some(Instant::now());
+                grows.lock().look(dir);
+            }
+            watched(watched_dir.as_deref(), database.as_deref(), pollers)
+        };
         let sampler = around.run_file.is_some().then(|| Sampler::start(who)).transpose()?;
-        let written_before = dir.as_deref().map_or(0, kafka_bytes);
         let counted_before = dir.as_deref().and_then(counted);
         let versions = dir.as_deref().map_or_else(Versions::default, |_| parts::versions());
-        Ok(Self {
-            dir,
-            scenario,
-            sampler,
-            stage,
-            orders: Vec::new(),
-            written_before,
-            counted_before,
-            versions,
-        })
+        Ok(Self { dir, scenario, sampler, stage, orders: Vec::new(), growth, counted_before, versions })
     }
 
     /// Told how far the run is.
@@ -167,16 +181,27 @@ impl Steering {
 
     /// Waits for what is under way; what the run took.
     pub(crate) fn end(self) -> Used {
-        for order in self.orders {
+        let mut orders = self.orders;
+        // The run ended before its time: whoever comes next wants workers.
+        if let (Stage::Without, Some(dir)) = (self.stage, self.dir.clone()) {
+            orders.push(restart(dir, |_| true));
+        }
+        for order in orders {
             // Whoever died has said why.
             let _ = order.join();
         }
-        let written = self.dir.as_deref().map(|dir| kafka_bytes(dir).saturating_sub(self.written_before));
+        let processes = self.sampler.map(Sampler::stop);
+        let written_bytes = self.dir.as_deref().filter(|_| processes.is_some()).map(|dir| {
+            let mut growth = self.growth.lock();
+            growth.look(dir);
+            growth.bytes
+        });
         let now = self.counted_before.as_ref().and(self.dir.as_deref()).and_then(counted);
         Used {
             counted: self.counted_before.zip(now).and_then(|(before, now)| now.since(&before)),
-            processes: self.sampler.map(Sampler::stop).unwrap_or_default(),
-            written_bytes: written,
+            processes: processes.unwrap_or_default(),
+            written_bytes,
+            cluster: self.dir.as_deref().map(options).unwrap_or_default(),
             versions: self.versions,
             jobs: None,
         }
@@ -209,11 +234,51 @@ fn counted(dir: &Path) -> Option<Counted> {
         .ok()
 }
 
-/// Of every node's partitions.
-fn kafka_bytes(dir: &Path) -> u64 {
-    let nodes = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let is_node = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("kafka-");
-    nodes.filter(is_node).map(|node| bytes_under(&node.path())).sum()
+/// Bytes that the log files of every node's partitions grew by from look to look; what Kafka frees is not subtracted.
+#[derive(Debug, Default)]
+struct Growth {
+    /// At the last look, the first if there was none.
+    sizes: Option<HashMap<PathBuf, u64>>,
+    bytes: u64,
+}
+
+impl Growth {
+    fn look(&mut self, dir: &Path) {
+        let nodes = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let is_node = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("kafka-");
+        let mut sizes = HashMap::new();
+        nodes.filter(is_node).for_each(|node| log_files(&node.path(), &mut sizes));
+        if let Some(before) = &self.sizes {
+            let grew =
+                |(path, size): (&PathBuf, &u64)| size.saturating_sub(before.get(path).copied().unwrap_or(0));
+            self.bytes += sizes.iter().map(grew).sum::<u64>();
+        }
+        self.sizes = Some(sizes);
+    }
+}
+
+/// What the cluster was started with (`options.json`): settings that are no defaults, by name.
+fn options(dir: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(dir.join("options.json")).unwrap_or_default();
+    let mut found = BTreeMap::new();
+    flatten("local", serde_json::from_str(&text).unwrap_or_default(), &mut found);
+    found
+}
+
+fn flatten(name: &str, value: Value, into: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => {
+            fields.into_iter().for_each(|(field, value)| flatten(&format!("{name}.{field}"), value, into));
+        }
+        Value::Array(all) if all.is_empty() => {}
+        Value::String(text) => {
+            into.insert(name.to_owned(), text);
+        }
+        other => {
+            into.insert(name.to_owned(), other.to_string());
+        }
+    }
 }
 
 /// Of the cluster only those that the measured system needs: what else runs there idles.
@@ -255,6 +320,17 @@ pub(crate) struct About {
     pub(crate) partitions: i32,
     /// Name and version of the one that was measured.
     pub(crate) database: Option<String>,
+    /// Settings of its pollers.
+    pub(crate) polling: Vec<(&'static str, String)>,
+}
+
+/// Ours, with the commit that the scripts of `scripts/` tell.
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match std::env::var("KSCHED_COMMIT") {
+        Ok(commit) => format!("{version} ({commit})"),
+        Err(_) => version.to_owned(),
+    }
 }
 
 /// The run's file, of what was run and what came of it.
@@ -280,14 +356,19 @@ pub(crate) fn run_of(about: About, report: &Report, used: Used, floors: Vec<run:
         system: about.system,
         started_at: report.started_at(),
         versions: run::Versions {
-            ksched: env!("CARGO_PKG_VERSION").to_owned(),
+            ksched: version(),
             kafka: used.versions.kafka.clone(),
             etcd: used.versions.etcd.clone().filter(|_| about.database.is_none()),
             database: about.database,
             librdkafka: Some(ksched_kafka::librdkafka_version()),
         },
         machine: machine(),
-        configuration: configuration.map(|(name, value)| (name.to_owned(), value)).into(),
+        configuration: used
+            .cluster
+            .into_iter()
+            .chain(configuration.map(|(name, value)| (name.to_owned(), value)))
+            .chain(about.polling.into_iter().map(|(name, value)| (name.to_owned(), value)))
+            .collect(),
         plan: run::Plan {
             seed: shape.seed,
             count: shape.count,
@@ -331,18 +412,18 @@ pub(crate) fn run_of(about: About, report: &Report, used: Used, floors: Vec<run:
     }
 }
 
-/// What all files in a folder hold.
-fn bytes_under(dir: &Path) -> u64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    // Files go while they are counted: those are none of what was written.
-    let size = |entry: std::fs::DirEntry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => bytes_under(&entry.path()),
-        Ok(_) if entry.path().extension().is_some_and(|e| e == "log") => {
-            entry.metadata().map_or(0, |m| m.len())
+/// Logs in a folder, with their sizes. Files may go meanwhile.
+fn log_files(dir: &Path, into: &mut HashMap<PathBuf, u64>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => log_files(&path, into),
+            Ok(_) if path.extension().is_some_and(|e| e == "log") => {
+                into.insert(path, entry.metadata().map_or(0, |m| m.len()));
+            }
+            _ => {}
         }
-        _ => 0,
-    };
-    entries.map(size).sum()
+    }
 }
 
 fn machine() -> run::Machine {

@@ -66,6 +66,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Polls a database for what is due and produces it: what `bench --system` compares with.
     #[cfg(feature = "experiment")]
+    #[command(after_help = "Example:
+  ksched-client baseline --database-url postgres://me@127.0.0.1:5432/ksched --poll 100ms --kafka 127.0.0.1:9092")]
     Baseline(baseline::Arguments),
     /// Measures what the broker itself allows, for `bench --floors`.
     #[command(after_help = "Example:\n  ksched-client floors --kafka 127.0.0.1:9092 --out floors.json")]
@@ -80,6 +82,9 @@ enum Command {
     #[command(after_help = "Example:\n  ksched-client compare before.json after.json")]
     Compare(report::CompareArguments),
     /// Prints how far runs of bench come up to the speed that is aimed at.
+    #[command(
+        after_help = "Example:\n  ksched-client targets docs/results/targets/1-steady.json docs/results/targets/2-steady.json"
+    )]
     Targets(report::TargetsArguments),
     /// Prints a completion script.
     #[command(after_help = "Example, for this shell alone:\n  source <(ksched-client completions bash)")]
@@ -136,17 +141,14 @@ mod tests {
 
     #[test]
     fn examples_are_understood() {
-        let helps = Arguments::command();
-        let helps = helps.get_subcommands().filter_map(|command| command.get_after_help());
-        let lines: Vec<_> = helps
-            .flat_map(|help| {
-                let help = help.to_string();
-                help.lines()
-                    .filter_map(|line| line.strip_prefix("  ksched-client").map(str::to_owned))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        assert!(lines.len() > 10, "{lines:?}");
+        let commands = Arguments::command();
+        let lines = commands.get_subcommands().flat_map(|command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines = help.lines().filter_map(|line| line.strip_prefix("  ksched-client"));
+            let lines: Vec<_> = lines.map(str::to_owned).collect();
+            assert!(!lines.is_empty(), "{} has no example", command.get_name());
+            lines
+        });
         for line in lines {
             // What stands between quotation marks is one word.
             let words = line.split('\'').enumerate().flat_map(|(n, text)| match n % 2 {

@@ -1,13 +1,14 @@
 //! What is printed, and the exit code.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
 use clap::ValueEnum;
 use ksched_client::{Error, bench, table::columns};
 use ksched_report::{page, run};
+use ratatui::crossterm::terminal;
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -151,7 +152,25 @@ pub(crate) fn note(text: &str) {
 
 /// Rows under a heading, in columns as wide as their widest cell.
 pub(crate) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> Result<(), Failure> {
-    write(columns(heading, rows).as_bytes())
+    lines(&columns(heading, rows))
+}
+
+/// A table for people: on a terminal no line is wider than it is, for a wrapped table cannot be read.
+pub(crate) fn lines(text: &str) -> Result<(), Failure> {
+    let width =
+        io::stdout().is_terminal().then(|| terminal::size().ok().map(|(columns, _)| columns)).flatten();
+    match width {
+        Some(width) if width > 1 => write(cut(text, width.into()).as_bytes()),
+        _ => write(text.as_bytes()),
+    }
+}
+
+fn cut(text: &str, width: usize) -> String {
+    let fits = |line: &str| match line.char_indices().nth(width) {
+        None => format!("{line}\n"),
+        Some(_) => format!("{}…\n", line.chars().take(width - 1).collect::<String>()),
+    };
+    text.lines().map(fits).collect()
 }
 
 /// RFC 3339, UTC, of ms since the epoch.
@@ -163,6 +182,12 @@ pub(crate) fn instant(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_as_wide_as_the_terminal_at_most() {
+        assert_eq!(cut("añb\nlonger\n", 4), "añb\nlon…\n");
+        assert_eq!(cut("four\n", 4), "four\n");
+    }
 
     #[test]
     fn instants_are_rfc_3339() {

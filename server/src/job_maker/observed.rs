@@ -1,5 +1,7 @@
 //! What the job maker last saw, for metrics and health.
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -49,10 +51,14 @@ pub struct State {
 #[derive(Debug, Default)]
 pub struct Observed(Mutex<State>);
 
+/// An older observation says nothing any more: there is one each second.
+const FRESH: Duration = Duration::from_secs(10);
+
 impl Observed {
-    /// The latest state.
+    /// The latest state; one whose ticks have failed for a while knows as little as one that makes no jobs.
     pub fn get(&self) -> State {
-        self.0.lock().clone()
+        let state = self.0.lock();
+        if state.seen_at.is_some_and(|at| at.elapsed() <= FRESH) { state.clone() } else { State::default() }
     }
 
     pub(super) fn lead(&self, open_drains: usize, observation: Observation) {

@@ -25,8 +25,16 @@ pub fn command(
     let config = Command::new("config")
         .about("Look at the settings instead of running")
         .subcommand_required(true)
-        .subcommand(Command::new("show").about("Print what is in force, secrets masked"))
-        .subcommand(Command::new("check").about("Tell every mistake"));
+        .subcommand(
+            Command::new("show")
+                .about("Print what is in force, secrets masked")
+                .after_help(format!("Example:\n  {name} config show > {name}.toml")),
+        )
+        .subcommand(
+            Command::new("check")
+                .about("Tell every mistake")
+                .after_help(format!("Example:\n  {name} --config {name}.toml config check")),
+        );
     Command::new(name)
         .about(about)
         .version(version)

@@ -13,6 +13,7 @@ use opentelemetry_sdk::{
 };
 
 use super::{Error, queue};
+use crate::settings::masked;
 
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
@@ -109,7 +110,7 @@ impl Settings {
 }
 
 fn wrong(name: &'static str, value: &str, expected: &'static str) -> Error {
-    Error::Variable { name, value: value.to_owned(), expected }
+    Error::Variable { name, value: masked(name, value), expected }
 }
 
 /// Where spans are sent, as the variable says or at the usual port of this machine.

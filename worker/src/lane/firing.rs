@@ -19,7 +19,7 @@ use ksched_kafka::{
 };
 use ksched_telemetry::{
     metrics::Kind,
-    traces::{self, Links, Span},
+    traces::{self, Links},
 };
 use tokio::time::Instant;
 use tracing::{debug, field::display};
@@ -58,6 +58,8 @@ pub(super) struct Firing<'a, L: Log> {
     elsewhere: HashSet<usize>,
     /// Where the messages of the last batch were scheduled.
     links: Links,
+    /// Why some of the last batch became dead letters.
+    dead: Vec<&'static str>,
 }
 
 enum Way<L: Log> {
@@ -99,6 +101,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             way,
             elsewhere: HashSet::new(),
             links: Links::default(),
+            dead: Vec::new(),
         })
     }
 
@@ -165,6 +168,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
     ) -> Result<(), TransactionError> {
         self.elsewhere.clear();
         self.links.clear();
+        self.dead.clear();
         self.begin()?;
         for (tag, entry) in batch.entries.iter().enumerate() {
             let rejected = rejected.filter(|rejected| is_about(rejected, entry));
@@ -172,6 +176,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
                 continue;
             };
             self.links.add(onward.trace);
+            self.dead.extend(onward.dead);
             let Onward { topic, partition, content, .. } = &onward;
             self.send(tag, Outgoing { topic, partition: *partition, timestamp_ms: Some(now), content })?;
             if entry.payload.verdict.get() == Some(&Verdict::SendAlone) {
@@ -215,7 +220,6 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             Body::Foreign(foreign) => return Ok(Some(self.dead_foreign(entry, &foreign.0, &foreign.1, now))),
         };
         if entry.action == Action::Duplicate {
-            self.node.metrics.duplicates_dropped.inc();
             return Ok(None);
         }
         let (envelope, user) = message.unpack()?;
@@ -264,8 +268,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             (None, _) => {
                 let content = delivered::deliver(&self.node.cluster, envelope, self.lane, user, now);
                 let (partition, trace) = (envelope.target.partition, envelope.trace);
-                let (topic, span) = (Arc::clone(topic), Span::default());
-                return Onward { topic, partition, content, trace, span };
+                return Onward { trace, ..Onward::new(Arc::clone(topic), partition, content) };
             }
         };
         let reason = Reason { code: refused.code(), text: refused.to_string() };
@@ -313,6 +316,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             };
             self.elsewhere.insert(refusal.tag);
             let Some(onward) = self.instead(entry, &refusal.reason, now)? else { continue };
+            self.dead.extend(onward.dead);
             let Onward { topic, partition, content, .. } = &onward;
             self.send(
                 usize::MAX,
@@ -407,6 +411,9 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         let taken = |(tag, entry)| if is_refused(tag, entry) { None } else { fired(entry) };
         let delivered = || entries.iter().enumerate().filter_map(taken);
         self.node.targets.prove(delivered().map(|message| &*message.topic));
+        let copies = entries.iter().filter(|entry| entry.action == Action::Duplicate).count();
+        metrics.duplicates_dropped.inc_by(copies as u64);
+        self.dead.iter().for_each(|reason| metrics.dead_lettered.add(reason));
         for message in delivered() {
             metrics.delivered.inc();
             // The first is the latest: one example of each transaction is enough.

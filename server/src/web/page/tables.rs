@@ -120,39 +120,52 @@ pub(super) fn jobs(status: &Status) -> Table {
 }
 
 pub(super) fn job_log(status: &Status) -> Table {
-    let rows = status.job_log.iter().flatten().take(ROWS).map(|job| {
-        vec![
-            plain(clock(job.finished_at_ms)),
-            plain(job.job.clone()),
-            plain(if job.worker.is_empty() { job.worker_id.clone() } else { job.worker.clone() }),
-            number(count(signed(job.moved))),
-            number(span(job.finished_at_ms.saturating_sub(job.begun_at_ms).max(0))),
-        ]
-    });
+    let all = status.job_log.as_deref().unwrap_or_default();
+    let (rows, more) = rows(
+        all,
+        ROWS,
+        |_| true,
+        |job| {
+            vec![
+                plain(clock(job.finished_at_ms)),
+                plain(job.job.clone()),
+                plain(if job.worker.is_empty() { job.worker_id.clone() } else { job.worker.clone() }),
+                number(count(signed(job.moved))),
+                number(span(job.finished_at_ms.saturating_sub(job.begun_at_ms).max(0))),
+            ]
+        },
+    );
     Table {
         caption: "Job log",
         head: &["Finished", "Job", "Worker", "Moved", "Took"],
-        rows: rows.collect(),
+        rows,
         empty: if status.job_log.is_some() { "The job log is empty." } else { NOT_KNOWN },
-        more: String::new(),
+        more,
     }
 }
 
 pub(super) fn dead_letters(status: &Status) -> Table {
-    let rows = status.dead_letters.iter().flatten().take(ROWS).map(|letter| {
-        vec![
-            plain(date(letter.at_ms)),
-            plain(letter.code.clone()),
-            toned(letter.reason.clone(), "text"),
-            plain(letter.origin.clone()),
-        ]
-    });
+    let all = status.dead_letters.as_deref().unwrap_or_default();
+    let (rows, more) = rows(
+        all,
+        ROWS,
+        |_| true,
+        |letter| {
+            vec![
+                plain(date(letter.at_ms)),
+                plain(letter.code.clone()),
+                toned(letter.reason.clone(), "text"),
+                plain(letter.origin.clone()),
+                plain(letter.place.clone()),
+            ]
+        },
+    );
     Table {
         caption: "Dead letters",
-        head: &["At", "Code", "Reason", "Came from"],
-        rows: rows.collect(),
+        head: &["At", "Code", "Reason", "Came from", "Is at"],
+        rows,
         empty: if status.dead_letters.is_some() { "There are none." } else { NOT_KNOWN },
-        more: String::new(),
+        more,
     }
 }
 
