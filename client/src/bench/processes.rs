@@ -218,7 +218,7 @@ mod tests {
             let _ = std::process::Command::new("kill").arg(pid.to_string()).status();
         }
         let _ = shell.wait();
-        assert!(pids.len() >= 3, "{pids:?}");
+        assert!(pids.len() >= 2, "{pids:?}");
         let (alone, all) = (alone.expect("the shell"), all.expect("all"));
         assert!(all.cpu_s > alone.cpu_s + 0.02 && all.fds > alone.fds, "{alone:?} {all:?}");
     }

@@ -137,7 +137,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     #[cfg(feature = "experiment")]
     let (version, polling) = match &options.database {
         Some(database) => {
-            let version = format!("{} {}", database.dialect().name(), database.version().await?);
+            let version = database.version().await?;
+            let short = version.split(" on ").next().unwrap_or_default();
+            let version =
+                format!("{} {}", database.dialect().name(), short.trim_start_matches("PostgreSQL "));
             (Some(version), arguments.compared.settings())
         }
         None => (None, Vec::new()),

@@ -144,10 +144,9 @@ mod tests {
         let commands = Arguments::command();
         let lines = commands.get_subcommands().flat_map(|command| {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("\n  "), "{} has no example", command.get_name());
             let lines = help.lines().filter_map(|line| line.strip_prefix("  ksched-client"));
-            let lines: Vec<_> = lines.map(str::to_owned).collect();
-            assert!(!lines.is_empty(), "{} has no example", command.get_name());
-            lines
+            lines.map(str::to_owned).collect::<Vec<_>>()
         });
         for line in lines {
             // What stands between quotation marks is one word.
