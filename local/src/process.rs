@@ -113,7 +113,9 @@ impl Process {
         command.args(&self.spec.args);
         command.envs(self.spec.env.iter().map(|(name, value)| (name, value)));
         // Ours, and no setting of theirs.
-        command.env_remove("KSCHED_CACHE").env_remove("KSCHED_LOCAL_DIR");
+        for ours in ["KSCHED_CACHE", "KSCHED_LOCAL_DIR", "KSCHED_COMMIT"] {
+            command.env_remove(ours);
+        }
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         // A group of its own: Ctrl-C at the terminal reaches the owner, who ends the children in order.
         command.process_group(0);

@@ -92,9 +92,11 @@ impl Used {
     pub(crate) fn broker(&self, report: &Report) -> Option<run::Broker> {
         let counted = self.counted.as_ref();
         let requests = |api| counted.map(|counted| counted.requests.get(api).copied().unwrap_or(0));
-        let written_bytes = self.written_bytes?;
+        if self.written_bytes.is_none() && counted.is_none() {
+            return None;
+        }
         Some(run::Broker {
-            written_bytes: Some(written_bytes),
+            written_bytes: self.written_bytes,
             produce_requests: requests("Produce"),
             fetch_requests: requests("Fetch"),
             requests: counted.map(|counted| counted.requests.clone()).unwrap_or_default(),
@@ -324,12 +326,12 @@ pub(crate) struct About {
     pub(crate) polling: Vec<(&'static str, String)>,
 }
 
-/// Ours, with the commit that the scripts of `scripts/` tell.
+/// Ours, with the commit that the scripts tell, of the sources beside them.
 fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");
     match std::env::var("KSCHED_COMMIT") {
-        Ok(commit) => format!("{version} ({commit})"),
-        Err(_) => version.to_owned(),
+        Ok(commit) if !commit.is_empty() => format!("{version} ({commit})"),
+        _ => version.to_owned(),
     }
 }
 

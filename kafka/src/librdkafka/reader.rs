@@ -98,7 +98,7 @@ pub struct ConsumerReader {
     /// When records were last read, or positions had moved without one.
     news_at: Instant,
     /// Whether a record came since a poll last came up empty.
-    came_up: bool,
+    read_since_empty: bool,
     /// Every partition this client has ever been assigned.
     used: HashSet<TopicPartition>,
     /// Index into `assigned` of the last record's partition: mostly the next one's too.
@@ -143,7 +143,7 @@ impl ConsumerReader {
             may_be_further: false,
             asked_at: Instant::now(),
             news_at: Instant::now(),
-            came_up: false,
+            read_since_empty: false,
             used: HashSet::new(),
             last: 0,
             paused: HashSet::new(),
@@ -319,14 +319,14 @@ impl Reader for ConsumerReader {
         let read = self.read(wait);
         match read {
             Ok(None) => {
-                if std::mem::take(&mut self.came_up) {
+                if std::mem::take(&mut self.read_since_empty) {
                     self.news_at = Instant::now();
                 }
                 (self.still.came_up_empty, self.may_be_further) = (true, true);
                 self.look()?;
             }
             _ => {
-                self.came_up = true;
+                self.read_since_empty = true;
                 self.still.look_every = self.still.look_every.min(LOOK_EVERY);
             }
         }
@@ -334,7 +334,7 @@ impl Reader for ConsumerReader {
     }
 
     fn position(&mut self, partition: &TopicPartition) -> Result<i64, Error> {
-        // A quarter of what has passed without news is the most that the next is late by.
+        // The next is late by a quarter of what has passed without news at most, and by no more than that second.
         let patience = (self.news_at.elapsed() / 4).clamp(POSITION_EVERY, POSITION_SELDOM);
         if self.may_be_further && self.asked_at.elapsed() >= patience {
             self.ask_positions()?;

@@ -1,7 +1,11 @@
 //! How a lane's batches reach Kafka: in transactions (exactly once), or without
 //! (at least once).
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ksched_core::{
     cluster::{Delivery, INLETS},
@@ -58,8 +62,8 @@ pub(super) struct Firing<'a, L: Log> {
     elsewhere: HashSet<usize>,
     /// Where the messages of the last batch were scheduled.
     links: Links,
-    /// Why some of the last batch became dead letters.
-    dead: Vec<&'static str>,
+    /// Those of the last batch that became dead letters, by their place in it, and why.
+    dead: HashMap<usize, &'static str>,
 }
 
 enum Way<L: Log> {
@@ -101,7 +105,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
             way,
             elsewhere: HashSet::new(),
             links: Links::default(),
-            dead: Vec::new(),
+            dead: HashMap::new(),
         })
     }
 
@@ -176,7 +180,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
                 continue;
             };
             self.links.add(onward.trace);
-            self.dead.extend(onward.dead);
+            self.dead.extend(onward.dead.map(|reason| (tag, reason)));
             let Onward { topic, partition, content, .. } = &onward;
             self.send(tag, Outgoing { topic, partition: *partition, timestamp_ms: Some(now), content })?;
             if entry.payload.verdict.get() == Some(&Verdict::SendAlone) {
@@ -315,8 +319,9 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
                 return Err(TransactionError::Refused(refusals));
             };
             self.elsewhere.insert(refusal.tag);
+            self.dead.remove(&refusal.tag);
             let Some(onward) = self.instead(entry, &refusal.reason, now)? else { continue };
-            self.dead.extend(onward.dead);
+            self.dead.extend(onward.dead.map(|reason| (refusal.tag, reason)));
             let Onward { topic, partition, content, .. } = &onward;
             self.send(
                 usize::MAX,
@@ -413,7 +418,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         self.node.targets.prove(delivered().map(|message| &*message.topic));
         let copies = entries.iter().filter(|entry| entry.action == Action::Duplicate).count();
         metrics.duplicates_dropped.inc_by(copies as u64);
-        self.dead.iter().for_each(|reason| metrics.dead_lettered.add(reason));
+        self.dead.values().for_each(|reason| metrics.dead_lettered.add(reason));
         for message in delivered() {
             metrics.delivered.inc();
             // The first is the latest: one example of each transaction is enough.
