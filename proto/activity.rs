@@ -100,3 +100,49 @@ impl ScheduledRate {
         (!rates.is_empty()).then(|| rates.iter().sum())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(address: &str, scheduled: u64) -> (String, v1::GetActivityResponse) {
+        (address.to_owned(), v1::GetActivityResponse { scheduled, ..Default::default() })
+    }
+
+    #[test]
+    fn coordinators_rates_are_added_up_and_survive_one_that_starts_anew() {
+        let (mut rate, start) = (ScheduledRate::default(), Instant::now());
+        let at = |s| start + Duration::from_secs(s);
+        assert_eq!(rate.note(at(0), &[told("a", 1_000), told("b", 50)]), None);
+        assert_eq!(rate.note(at(2), &[told("a", 1_200), told("b", 60)]), Some(105.0));
+        // b started anew: from now on it counts from three.
+        assert_eq!(rate.note(at(4), &[told("a", 1_400), told("b", 3)]), Some(100.0));
+        assert_eq!(rate.note(at(5), &[told("a", 1_500), told("b", 8)]), Some(105.0));
+        // b does not answer; what is older than the window does not count.
+        assert_eq!(rate.note(at(14), &[told("a", 1_500)]), Some(10.0));
+        assert_eq!(rate.note(at(40), &[told("a", 9_500)]), None);
+    }
+
+    #[test]
+    fn a_lane_is_as_the_worker_tells_that_was_heard_last() {
+        let worker = |id: &str, seconds, lag| v1::WorkerActivity {
+            worker_id: id.to_owned(),
+            silent_for: Some(prost_types::Duration { seconds, nanos: 0 }),
+            lanes: vec![v1::LaneActivity {
+                figures: Some(v1::LaneFigures { lane: 3, held: lag, ..Default::default() }),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let told = [
+            v1::GetActivityResponse { workers: vec![worker("before", 7, 100)], ..Default::default() },
+            v1::GetActivityResponse {
+                workers: vec![worker("now", 1, 5), worker("before", 9, 200)],
+                ..Default::default()
+            },
+        ];
+        let lag = |lanes: BTreeMap<u32, &v1::LaneActivity>| lanes[&3].figures.as_ref().map(|f| f.held);
+        assert_eq!(lag(lanes(&told)), Some(5));
+        assert_eq!(heard(&told)["before"].silent_for.as_ref().map(|d| d.seconds), Some(7));
+    }
+}

@@ -8,6 +8,7 @@ use ksched_kafka::{
     TopicPartition,
     memory::{Entry, Standing, What},
 };
+use ksched_telemetry::metrics::WorkerMetrics;
 
 use crate::{
     faults::Clocks,
@@ -70,6 +71,7 @@ pub(crate) fn judge(world: &World, users: &Users, fair: bool) {
         }
     }
     judge_open(world);
+    judge_counters(world, fair);
     judge_acceptance(users, world, fair);
     if fair {
         judge_lateness(world, users, &seen);
@@ -127,6 +129,23 @@ fn judge_lateness(world: &World, users: &Users, seen: &BTreeMap<usize, Vec<Deliv
         let late_ms = copy.at_ms - planned.due_ms.max(at_ms);
         if late_ms > LATE_BOUND_MS && copy.at_ms > START_MS + STARTED_MS {
             world.violated(format!("message {} is {late_ms} ms late in fair weather", planned.number));
+        }
+    }
+}
+
+/// What workers count is what a reader sees: not the records of a transaction that was aborted or done again. One that
+/// died, or never heard how its transaction ended, has counted less.
+fn judge_counters(world: &World, fair: bool) {
+    let counted = world.counted.lock();
+    let sum = |count: fn(&WorkerMetrics) -> u64| counted.iter().map(count).sum::<u64>();
+    let intake = entries(world, &world.cluster.intake_topic, world.cluster.intake_partitions);
+    let taken = intake.iter().filter(|(_, entry)| matches!(entry.what, What::Record { .. })).count();
+    for (what, counted, there) in [
+        ("delivered", sum(|worker| worker.delivered.get()), delivered(world).len()),
+        ("taken in", sum(|worker| worker.intake_moved.get()), taken),
+    ] {
+        if counted > there as u64 || fair && counted < there as u64 {
+            world.violated(format!("{counted} were counted as {what}, {there} there are"));
         }
     }
 }

@@ -138,6 +138,8 @@ pub(crate) fn start_worker(
 ) -> WorkerNode {
     let process = Process::new(world, name, skew_us);
     let shutdown = CancellationToken::new();
+    let metrics = WorkerMetrics::register(&Metrics::new(name, "sim"));
+    world.counted.lock().push(metrics.clone());
     let coordinators = SimCoordinators {
         process: Arc::clone(&process),
         directory: Arc::clone(directory),
@@ -148,7 +150,7 @@ pub(crate) fn start_worker(
         http_address: String::new(),
         host: Arc::new(SimHost(Arc::clone(&process))),
         coordinators: Arc::new(coordinators),
-        metrics: WorkerMetrics::register(&Metrics::new(name, "sim")),
+        metrics,
         memory_limit: MEMORY_LIMIT,
         intake: IntakeSettings { zone: jiff::tz::TimeZone::UTC, ..IntakeSettings::default() },
         origin: world.draw(rand::RngExt::random),

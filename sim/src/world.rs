@@ -14,6 +14,7 @@ use std::{
 use ksched_core::cluster::Cluster;
 use ksched_kafka::memory::{MemoryBroker, Verification};
 use ksched_server::store::{Store as _, memory::MemoryStore};
+use ksched_telemetry::metrics::WorkerMetrics;
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
@@ -52,6 +53,8 @@ pub(crate) struct World {
     written: Mutex<watch::Receiver<u64>>,
     /// Names of jobs that have not ended, by number.
     pub(crate) jobs: Mutex<BTreeMap<u64, String>>,
+    /// What each worker that ever was has counted.
+    pub(crate) counted: Mutex<Vec<WorkerMetrics>>,
     violations: Mutex<Vec<String>>,
 }
 
@@ -85,6 +88,7 @@ impl World {
             coordinator_was_wrong: AtomicBool::new(false),
             nudges: Mutex::default(),
             jobs: Mutex::default(),
+            counted: Mutex::default(),
             violations: Mutex::default(),
         })
     }

@@ -292,7 +292,12 @@ fn lines(status: &Status) -> Lines {
 }
 
 fn pending(status: &Status) -> BarCharts {
-    BarCharts { charts: status.pending.iter().map(|level| bars(level, status.at_ms)).collect() }
+    let mut charts: Vec<_> = status.pending.iter().map(|level| bars(level, status.at_ms)).collect();
+    // What is due beyond the horizon waits in the last level, and is routed again when its slot opens.
+    if let Some(last) = charts.last_mut() {
+        last.note.push_str("; what is due later still is in them too");
+    }
+    BarCharts { charts }
 }
 
 fn bars(level: &Level, now_ms: i64) -> BarChart {
