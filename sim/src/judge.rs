@@ -136,7 +136,8 @@ fn judge_lateness(world: &World, users: &Users, seen: &BTreeMap<usize, Vec<Deliv
 /// What workers count is what a reader sees: not the records of a transaction that was aborted or done again. One that
 /// died, or never heard how its transaction ended, has counted less.
 fn judge_counters(world: &World, fair: bool) {
-    let counted = world.counted.lock();
+    // Taken: they hold what they observe, and that the world.
+    let counted = std::mem::take(&mut *world.counted.lock());
     let sum = |count: fn(&WorkerMetrics) -> u64| counted.iter().map(count).sum::<u64>();
     let intake = entries(world, &world.cluster.intake_topic, world.cluster.intake_partitions);
     let taken = intake.iter().filter(|(_, entry)| matches!(entry.what, What::Record { .. })).count();
