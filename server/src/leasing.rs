@@ -13,7 +13,7 @@ mod board;
 mod seen;
 pub(crate) mod wire;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use ksched_core::{
@@ -317,13 +317,26 @@ impl Leasing {
     }
 }
 
+/// A worker that listens on all of its addresses is reached at the one that it calls from.
+fn reached_at(http_address: String, caller: Option<SocketAddr>) -> String {
+    match (http_address.parse::<SocketAddr>(), caller) {
+        (Ok(told), Some(caller)) if told.ip().is_unspecified() => {
+            SocketAddr::new(caller.ip().to_canonical(), told.port()).to_string()
+        }
+        _ => http_address,
+    }
+}
+
 #[tonic::async_trait]
 impl JobLeasing for Leasing {
     async fn register_worker(
         &self,
         request: Request<v1::RegisterWorkerRequest>,
     ) -> Result<Response<v1::RegisterWorkerResponse>, Status> {
-        let worker = self.register(request.into_inner()).await?;
+        let caller = request.remote_addr();
+        let mut request = request.into_inner();
+        request.http_address = reached_at(request.http_address, caller);
+        let worker = self.register(request).await?;
         tracing::info!(worker = %worker.id, "worker registered");
         Ok(Response::new(v1::RegisterWorkerResponse {
             lease: Some(v1::WorkerLease { worker_id: worker.id, lease_id: worker.lease.0 }),

@@ -49,11 +49,11 @@ async fn run(config: Config, notes: &[String]) -> ExitCode {
     tracing::info!(name, version, kafka = config.kafka, store = %config.store, "starting");
     let shutdown = CancellationToken::new();
     if let Err(error) = stop::on_signal(shutdown.clone()) {
-        return complain(FAILED, error);
+        return give_up(FAILED, error);
     }
     let traces = match traces::init("ksched-server", name, version) {
         Ok(traces) => traces,
-        Err(error) => return complain(WRONG_CONFIGURATION, error),
+        Err(error) => return give_up(WRONG_CONFIGURATION, error),
     };
     let started = match connect_store(&config).await {
         Ok(store) => Coordinator::start(config, store, shutdown.clone()).await,
@@ -62,16 +62,22 @@ async fn run(config: Config, notes: &[String]) -> ExitCode {
     let code = match started {
         Ok(coordinator) => match coordinator.run().await {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => complain(FAILED, failure),
+            Err(failure) => give_up(FAILED, failure),
         },
         Err(_) if shutdown.is_cancelled() => ExitCode::SUCCESS,
-        Err(error) if error.is_configuration() => complain(WRONG_CONFIGURATION, error),
-        Err(error) => complain(FAILED, error),
+        Err(error) if error.is_configuration() => give_up(WRONG_CONFIGURATION, error),
+        Err(error) => give_up(FAILED, error),
     };
     traces.stop().await;
     code
 }
 
+fn give_up(code: u8, reason: impl std::fmt::Display) -> ExitCode {
+    tracing::error!(%reason, "cannot go on");
+    ExitCode::from(code)
+}
+
+/// Before there is a log.
 fn complain(code: u8, why: impl std::fmt::Display) -> ExitCode {
     eprintln!("ksched-server: {why}");
     ExitCode::from(code)

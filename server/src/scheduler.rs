@@ -135,9 +135,10 @@ impl Scheduler {
         call: Call,
     ) -> Result<v1::BatchScheduleResponse, Error> {
         if requests.len() > MAX_BATCH {
-            return Err(Error::TooManyItems { items: requests.len() });
+            let items = requests.len();
+            return Err(self.placer.refuse(items, Error::TooManyItems { items }));
         }
-        let room = self.placer.try_reserve(requests.iter().map(request::weight).sum())?;
+        let room = self.placer.try_reserve(requests.len(), requests.iter().map(request::weight).sum())?;
         let outcomes = self.placer.schedule(requests, Some(room), call).await;
         Ok(v1::BatchScheduleResponse { results: all_told(outcomes) })
     }

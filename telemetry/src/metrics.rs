@@ -433,6 +433,11 @@ impl CoordinatorMetrics {
     pub fn set_without_holder(&self, kind: Kind, jobs: usize) {
         self.jobs_without_holder.get_or_create(&kind.label()).set(jobs as i64);
     }
+
+    /// Shows nothing of jobs without a holder: it is not known.
+    pub fn forget_without_holder(&self) {
+        self.jobs_without_holder.clear();
+    }
 }
 
 impl WorkerMetrics {

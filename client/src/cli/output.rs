@@ -157,12 +157,16 @@ pub(crate) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) ->
 
 /// A table for people: on a terminal no line is wider than it is, for a wrapped table cannot be read.
 pub(crate) fn lines(text: &str) -> Result<(), Failure> {
-    let width =
-        io::stdout().is_terminal().then(|| terminal::size().ok().map(|(columns, _)| columns)).flatten();
-    match width {
-        Some(width) if width > 1 => write(cut(text, width.into()).as_bytes()),
+    match width() {
+        Some(width) if width > 1 => write(cut(text, width).as_bytes()),
         _ => write(text.as_bytes()),
     }
+}
+
+/// Columns of the terminal that reads our output, if one does.
+pub(crate) fn width() -> Option<usize> {
+    let (columns, _) = io::stdout().is_terminal().then(terminal::size)?.ok()?;
+    Some(columns.into())
 }
 
 fn cut(text: &str, width: usize) -> String {

@@ -13,10 +13,12 @@ use crate::{
     output::{self, Failure, Format},
 };
 
-/// Characters of key and of value that the table shows.
-const KEY: usize = 16;
-const VALUE: usize = 32;
-/// The same, of why it is a dead letter.
+const HEADING: [&str; 7] = ["PART/OFFSET", "KEY", "VALUE", "DUE", "APPEND LATE", "VISIBLE LATE", "HOPS"];
+/// A row with all columns, and one of a narrow terminal without its value.
+const WIDE: usize = 122;
+const NARROW_BUT_VALUE: usize = 63;
+/// Characters that are shown of why it is a dead letter.
+const CODE: usize = 32;
 const WHY: usize = 120;
 /// How often it is looked whether Kafka is there.
 const LOOK_FOR_KAFKA: Duration = Duration::from_secs(5);
@@ -75,10 +77,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let mut left = arguments.count;
+    let layout = Layout::of(output::width());
     let watched = Arc::clone(&log);
     let started = tokio::task::spawn_blocking(move || {
         TopicReader::start(log, &topic, since.clone(), Until::Stopped, move |received| {
-            if print(&received, &since, format).is_err() {
+            if print(&received, &since, format, layout).is_err() {
                 return ControlFlow::Break(());
             }
             if let Some(left) = &mut left {
@@ -93,7 +96,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let started = patiently(&format!("no answer from Kafka at {address} yet"), started).await;
     let reader = started.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
     if format == Format::Table {
-        output::note(&row(["PART/OFFSET", "KEY", "VALUE", "DUE", "APPEND LATE", "VISIBLE LATE", "HOPS"]));
+        output::note(&layout.row(HEADING));
     }
     let mut watch = std::pin::pin!(watch(watched, &arguments.topic, &address));
     while !reader.is_finished() {
@@ -128,16 +131,16 @@ async fn watch(log: Arc<Librdkafka>, topic: &str, address: &str) -> Infallible {
     }
 }
 
-fn print(received: &Received, since: &Since, format: Format) -> Result<(), Failure> {
+fn print(received: &Received, since: &Since, format: Format, layout: Layout) -> Result<(), Failure> {
     let line = Line::new(received, since);
     if format == Format::Json {
         return output::json(&line);
     }
     let late = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), lateness);
-    let row = row([
+    let row = layout.row([
         &format!("{}/{}", line.partition, line.offset),
-        &preview(line.key.as_deref(), KEY),
-        &preview(line.value.as_deref(), VALUE),
+        &preview(line.key.as_deref(), layout.key),
+        &preview(line.value.as_deref(), layout.value),
         line.due_time.as_deref().unwrap_or("-"),
         &late(line.append_late_ms.map(|ms| ms as f64)),
         &late(line.visible_late_ms),
@@ -145,15 +148,57 @@ fn print(received: &Received, since: &Since, format: Format) -> Result<(), Failu
     ]);
     // Of a dead letter it is this that one wants to know.
     let told = |name| header(&received.record.content, name);
-    output::line(&match told("ksched-error-code") {
-        Some(code) => format!("{row}  {code}: {}", preview(told("ksched-error").or(Some("")), WHY)),
+    let text = match told("ksched-error-code") {
+        Some(code) => {
+            let why = preview(told("ksched-error").or(Some("")), WHY);
+            layout.beside(&row, &format!("{}: {why}", preview(Some(code), CODE)))
+        }
         None => row,
-    })
+    };
+    output::lines(&format!("{text}\n"))
 }
 
-/// One row of the table. Widths are fixed: the rows to come are not known.
-fn row([place, key, value, due, append, visible, hops]: [&str; 7]) -> String {
-    format!("{place:<11}  {key:<KEY$}  {value:<VALUE$}  {due:<24}  {append:>11}  {visible:>12}  {hops:>4}")
+/// Widths are fixed from the first row on: the rows to come are not known.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Of the terminal, if there is one.
+    width: Option<usize>,
+    /// Characters of key and of value that are shown.
+    key: usize,
+    value: usize,
+    /// A narrow terminal's rows leave two columns out.
+    is_wide: bool,
+}
+
+impl Layout {
+    fn of(width: Option<usize>) -> Self {
+        match width {
+            Some(columns) if columns < WIDE => {
+                let value = columns.saturating_sub(NARROW_BUT_VALUE).max(8);
+                Self { width, key: 8, value, is_wide: false }
+            }
+            _ => Self { width, key: 16, value: 32, is_wide: true },
+        }
+    }
+
+    fn row(&self, [place, key, value, due, append, visible, hops]: [&str; 7]) -> String {
+        let first = format!("{place:<11}  {key:<0$}  {value:<1$}  {due:<24}", self.key, self.value);
+        if self.is_wide {
+            format!("{first}  {append:>11}  {visible:>12}  {hops:>4}")
+        } else {
+            format!("{first}  {visible:>12}")
+        }
+    }
+
+    /// A row and what is to be said of it: beneath, where it finds no room beside.
+    fn beside(&self, row: &str, said: &str) -> String {
+        let width = row.chars().count() + 2 + said.chars().count();
+        if self.width.is_some_and(|columns| width > columns) {
+            format!("{row}\n    {said}")
+        } else {
+            format!("{row}  {said}")
+        }
+    }
 }
 
 /// In ms as long as that can be read at a glance. What was due long before it was
@@ -224,13 +269,25 @@ mod tests {
 
     #[test]
     fn rows_line_up_under_the_heading() {
-        let heading = row(["PART/OFFSET", "KEY", "VALUE", "DUE", "APPEND LATE", "VISIBLE LATE", "HOPS"]);
-        let (key, value) = (preview(Some(&"k".repeat(99)), KEY), preview(Some(&"v".repeat(99)), VALUE));
-        let late = [lateness(1.0), lateness(99_999.9), lateness(150e9)];
-        for late in late {
-            let row = row(["3/1234567", &key, &value, "2026-11-18T11:06:40.250Z", &late, "-", "0"]);
-            assert_eq!(row.chars().count(), heading.chars().count(), "\n{heading}\n{row}");
+        for (width, wide) in [(None, WIDE), (Some(80), 80), (Some(121), 121), (Some(200), WIDE)] {
+            let layout = Layout::of(width);
+            let heading = layout.row(HEADING);
+            assert_eq!(heading.chars().count(), wide, "{heading}");
+            let long = |letter: &str, most| preview(Some(&letter.repeat(99)), most);
+            let (key, value) = (long("k", layout.key), long("v", layout.value));
+            for late in [lateness(1.0), lateness(99_999.9), lateness(150e9)] {
+                let row =
+                    layout.row(["3/1234567", &key, &value, "2026-11-18T11:06:40.250Z", &late, &late, "0"]);
+                assert_eq!(row.chars().count(), wide, "\n{heading}\n{row}");
+            }
         }
+    }
+
+    #[test]
+    fn why_a_letter_is_dead_stands_beneath_where_there_is_no_room() {
+        assert_eq!(Layout::of(None).beside("row", "why"), "row  why");
+        assert_eq!(Layout::of(Some(8)).beside("row", "why"), "row  why");
+        assert_eq!(Layout::of(Some(7)).beside("row", "why"), "row\n    why");
     }
 
     #[test]

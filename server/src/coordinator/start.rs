@@ -102,7 +102,7 @@ impl Coordinator {
 
         settle(&store, &config, &shutdown).await?;
         let log = open_log(&config, &metrics)?;
-        prepare_topics(&log, &config, &shutdown).await?;
+        let warnings = prepare_topics(&log, &config, &shutdown).await?;
         let cluster = Arc::new(config.cluster.clone());
         let listener = http::bind(&config.listen, config.exposure).await?;
         let grpc_address = listener.local_addr()?;
@@ -188,6 +188,7 @@ impl Coordinator {
             readiness: readiness.clone(),
             counters,
             observed,
+            warnings,
         };
         background.spawn(info, &mut tasks, &shutdown);
 
@@ -266,7 +267,7 @@ async fn prepare_topics(
     log: &Librdkafka,
     config: &Config,
     shutdown: &CancellationToken,
-) -> Result<(), StartError> {
+) -> Result<Vec<topics::Warning>, StartError> {
     let will_pass = |error: &topics::Error| matches!(error, topics::Error::Log(kafka::Error::Unavailable(_)));
     let attempt = || {
         let (log, cluster) = (log.clone(), config.cluster.clone());
@@ -284,7 +285,7 @@ async fn prepare_topics(
             for warning in &prepared.warnings {
                 tracing::warn!("{warning}");
             }
-            Ok(())
+            Ok(prepared.warnings)
         }
         Err(Impatience::Failed(error)) => Err(error.into()),
         Err(Impatience::Stopped) => Err(StartError::Stopped),
@@ -333,13 +334,16 @@ struct Background {
     readiness: Readiness,
     counters: CoordinatorMetrics,
     observed: Arc<Observed>,
+    /// Those about topics that were told of already.
+    warnings: Vec<topics::Warning>,
 }
 
 impl Background {
     /// Registers this coordinator, campaigns for the lead, makes jobs while it leads,
     /// and watches over it all.
     fn spawn(self, info: CoordinatorInfo, tasks: &mut JoinSet<Ended>, shutdown: &CancellationToken) {
-        let Self { log, appender, store, cluster, views, host, readiness, counters, observed } = self;
+        let Self { log, appender, store, cluster, views, host, readiness, counters, observed, warnings } =
+            self;
         let ttl = Duration::from_millis(cluster.geometry.lease_ttl_ms.unsigned_abs());
         let (membership, leadership) = membership(Arc::clone(&store), info, ttl);
         spawn(tasks, "membership", endless(membership.run(shutdown.clone())));
@@ -347,7 +351,8 @@ impl Background {
         let inlet = TopicPartition { topic: cluster.due_topic().into(), partition: 0 };
         let kafka = watch::kafka(log.clone(), inlet, readiness.clone(), counters.clone(), shutdown.clone());
         spawn(tasks, "watch on Kafka", endless(kafka));
-        let topics = watch::topics(log.clone(), Arc::clone(&cluster), readiness.clone(), shutdown.clone());
+        let (of, told) = (Arc::clone(&cluster), readiness.clone());
+        let topics = watch::topics(log.clone(), of, told, warnings, shutdown.clone());
         spawn(tasks, "watch on topics", endless(topics));
         let (of, seen, told) = (Arc::clone(&cluster), Arc::clone(&observed), counters.clone());
         let intake = watch::intake(log.clone(), of, seen, told, shutdown.clone());

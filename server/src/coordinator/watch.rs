@@ -41,11 +41,13 @@ pub(super) async fn kafka(
 }
 
 /// Looks each minute whether our topics are still as they must be: retention, say,
-/// must never decide the life of a waiting message (design §3, Reclaiming).
+/// must never decide the life of a waiting message (design §3, Reclaiming). Warnings `known` from the start or from the
+/// last look are not repeated.
 pub(super) async fn topics(
     log: Librdkafka,
     cluster: Arc<Cluster>,
     readiness: Readiness,
+    mut known: Vec<topics::Warning>,
     shutdown: CancellationToken,
 ) {
     loop {
@@ -55,7 +57,13 @@ pub(super) async fn topics(
         }
         let (log, cluster) = (log.clone(), Arc::clone(&cluster));
         match spawn_blocking(move || topics::verify(&log, &cluster)).await {
-            Ok(Ok(_)) => readiness.fine("topics"),
+            Ok(Ok(warnings)) => {
+                for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
+                    tracing::warn!("{warning}");
+                }
+                known = warnings;
+                readiness.fine("topics");
+            }
             Ok(Err(topics::Error::Wrong(wrong))) => {
                 let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
                 tracing::error!("topics of ksched were changed: {}", wrong.join("; "));
@@ -119,7 +127,11 @@ pub(super) async fn store(
                 }
                 readiness.fine("store");
             }
-            Err(stale) => readiness.failing("store", stale.to_string()),
+            Err(stale) => {
+                // Others may see what we do not.
+                counters.forget_without_holder();
+                readiness.failing("store", stale.to_string());
+            }
         }
         pause(&shutdown).await;
     }

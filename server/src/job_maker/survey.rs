@@ -16,6 +16,7 @@ use ksched_core::{
     jobs::{self, BucketState, Drain},
 };
 use ksched_kafka::{Error, Log, Offset, TopicPartition};
+use ksched_telemetry::logging::Repeats;
 use tokio::time::Instant;
 
 use self::{alarms::Alarms, peek::Peeked};
@@ -61,6 +62,7 @@ pub(super) struct Survey<L: Log> {
     seldom_at: Option<Instant>,
     /// Set when it is time to free records.
     reclaim_at: Option<Instant>,
+    unseen: Repeats,
 }
 
 impl Partitions {
@@ -102,6 +104,7 @@ impl<L: Log> Survey<L> {
             committed,
             seldom_at: None,
             reclaim_at: None,
+            unseen: Repeats::default(),
         }
     }
 
@@ -202,7 +205,9 @@ impl<L: Log> Survey<L> {
             }
             Err(error) => {
                 // Records may have been freed under the reader: asked again next tick.
-                tracing::warn!(%error, "first records not seen");
+                if let Some(left_out) = self.unseen.tell() {
+                    tracing::warn!(%error, left_out, "first records not seen");
+                }
                 self.reader = None;
                 self.starts.clear();
             }

@@ -36,6 +36,16 @@ fn bench() -> Bench {
     Bench { store, leasing, shutdown }
 }
 
+#[test]
+fn a_worker_that_listens_everywhere_is_reached_where_it_calls_from() {
+    let caller = Some("10.0.0.7:41234".parse().unwrap());
+    let reached = |told: &str| reached_at(told.to_owned(), caller);
+    assert_eq!(reached("0.0.0.0:9101"), "10.0.0.7:9101");
+    assert_eq!(reached("[::]:9101"), "10.0.0.7:9101");
+    assert_eq!(reached("10.0.0.1:9101"), "10.0.0.1:9101");
+    assert_eq!(reached_at("0.0.0.0:9101".to_owned(), None), "0.0.0.0:9101");
+}
+
 fn drain(partition: i32) -> JobName {
     JobName::Drain { topic: "ksched.wheel.1".into(), partition }
 }

@@ -102,15 +102,19 @@ impl Placer {
         }
     }
 
-    /// Room for this many bytes in flight.
+    /// Room for so many messages in flight, of this many bytes.
     ///
     /// # Errors
     /// There is none left.
-    pub(super) fn try_reserve(&self, bytes: usize) -> Result<Room, Error> {
-        Arc::clone(&self.room).try_acquire_many_owned(permits(bytes)).map_err(|_| {
-            self.metrics.refused("OVERLOADED", 1);
-            Error::Overloaded
-        })
+    pub(super) fn try_reserve(&self, messages: usize, bytes: usize) -> Result<Room, Error> {
+        let room = Arc::clone(&self.room).try_acquire_many_owned(permits(bytes));
+        room.map_err(|_| self.refuse(messages, Error::Overloaded))
+    }
+
+    /// Counts messages that are refused together, for the same reason.
+    pub(super) fn refuse(&self, messages: usize, why: Error) -> Error {
+        self.metrics.refused(why.label(), messages as u64);
+        why
     }
 
     /// Waits for room. `None` stands for a semaphore that is closed, which ours never is.
@@ -124,7 +128,7 @@ impl Placer {
         request: v1::ScheduleRequest,
         call: Call,
     ) -> Result<v1::ScheduleResponse, Error> {
-        let room = self.try_reserve(request::weight(&request))?;
+        let room = self.try_reserve(1, request::weight(&request))?;
         let mut results = self.schedule(vec![request], Some(room), call).await;
         results.pop().unwrap_or_else(|| Err(Error::OutcomeUnknown("no answer".to_owned())))
     }

@@ -64,7 +64,7 @@ fn fine() -> v1::ScheduleRequest {
 async fn overload_is_refused_with_a_time_to_come_back_and_counted() {
     let metrics = Metrics::new("c", "0");
     let (service, placer) = service(&metrics);
-    let everything = placer.try_reserve(usize::MAX).unwrap();
+    let everything = placer.try_reserve(1, usize::MAX).unwrap();
     let batch = v1::BatchScheduleRequest { requests: vec![fine(); 3] };
     for status in [
         service.schedule(Request::new(fine())).await.unwrap_err(),
@@ -97,7 +97,7 @@ async fn what_is_in_flight_takes_its_room_though_its_caller_has_gone() {
     let (service, placer) = service(&Metrics::new("c", "0"));
     let call = service.schedule(Request::new(fine()));
     assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err(), "Kafka is away");
-    assert!(placer.try_reserve(usize::MAX).is_err(), "it may still be appended");
+    assert!(placer.try_reserve(1, usize::MAX).is_err(), "it may still be appended");
     // Until it is given up.
     let everything = tokio::time::timeout(Duration::from_secs(60), placer.reserve(usize::MAX)).await;
     assert!(everything.is_ok_and(|room| room.is_some()));

@@ -96,9 +96,7 @@ pub(super) fn job_log_csv(cluster: &Cluster, finished: &[Finished]) -> String {
     for job in finished.iter().rev() {
         let (lower, upper) = bounds(cluster, &job.job);
         let (begun, ended) = (time(job.begun_at_ms), time(job.finished_at_ms));
-        let Finished { job: name, worker_id, .. } = job;
-        let (id, name) = (id(job), field(name));
-        let worker = field(worker_id);
+        let (id, name, worker) = (field(&job.job), topic(cluster, &job.job), field(&job.worker_id));
         text += &format!("{id}, {name}, {lower}, {upper}, {begun}, DONE, ['{worker}'], {ended}\n");
     }
     text
@@ -109,8 +107,8 @@ pub(super) fn job_log_json(cluster: &Cluster, finished: &[Finished]) -> Value {
     let jobs = finished.iter().rev().map(|job| {
         let (lower, upper) = bounds(cluster, &job.job);
         json!({
-            "job_id": id(job),
-            "name": job.job,
+            "job_id": job.job,
+            "name": topic(cluster, &job.job),
             "lower": lower,
             "upper": upper,
             "creation_time": time(job.begun_at_ms),
@@ -137,11 +135,6 @@ fn queued(cluster: &Cluster, job: &Job) -> Value {
         "status": if workers.is_empty() { "READY" } else { "WORKING" },
         "workers": workers,
     })
-}
-
-/// A bucket is drained many times: its name alone tells no two jobs apart.
-fn id(job: &Finished) -> String {
-    format!("{}#{}", field(&job.job), job.begun_at_ms)
 }
 
 fn topic(cluster: &Cluster, job: &str) -> String {
@@ -234,7 +227,7 @@ mod tests {
         assert_eq!(
             text,
             "job_id, name, lower, upper, creation_time, status, workers, finish_time\n\
-             drain/ksched.wheel.2/17#1693593600000, drain/ksched.wheel.2/17, 320, 10240, \
+             drain/ksched.wheel.2/17, ksched.wheel.2, 320, 10240, \
              2023-09-01 18:40:00, DONE, ['7'], 2023-09-01 18:40:02\n"
         );
         let json = job_log_json(&Cluster::default(), &[finished()]);

@@ -138,6 +138,7 @@ pub(super) fn render(status: &Status) -> Rendered {
         ("tiles", html(&tiles(status))),
         ("lines", html(&lines(status))),
         ("pending", html(&pending(status))),
+        ("slots", html(&tables::slots(status))),
         ("lanes", html(&tables::lanes(status))),
         ("workers", html(&tables::workers(status))),
         ("jobs", html(&tables::jobs(status))),
@@ -292,7 +293,7 @@ fn lines(status: &Status) -> Lines {
 }
 
 fn pending(status: &Status) -> BarCharts {
-    let mut charts: Vec<_> = status.pending.iter().map(|level| bars(level, status.at_ms)).collect();
+    let mut charts: Vec<_> = status.pending.iter().map(bars).collect();
     // What is due beyond the horizon waits in the last level, and is routed again when its slot opens.
     if let Some(last) = charts.last_mut() {
         last.note.push_str("; what is due later still is in them too");
@@ -300,7 +301,7 @@ fn pending(status: &Status) -> BarCharts {
     BarCharts { charts }
 }
 
-fn bars(level: &Level, now_ms: i64) -> BarChart {
+fn bars(level: &Level) -> BarChart {
     let reach_ms = level.slot_width_ms * level.slots.len() as i64;
     let total: i64 = level.slots.iter().map(|slot| slot.records).sum();
     let peak = level.slots.iter().max_by_key(|slot| slot.records).copied().unwrap_or_default();
@@ -320,13 +321,16 @@ fn bars(level: &Level, now_ms: i64) -> BarChart {
         let title = format!("{} from {}", count(bar.records), stamp(bar.starts_at_ms));
         (bar, title)
     });
-    let middle = now_ms + reach_ms / 2;
+    // By slots, not by now: what says the same is not sent again.
+    let begins =
+        |place: usize| level.slots.get(place).map_or_else(String::new, |slot| stamp(slot.starts_at_ms));
+    let last = level.slots.len().saturating_sub(1);
     BarChart {
         title: format!("Next {}", span(reach_ms)),
         note: format!("{} in slots of {}{overdue}", count(total), span(level.slot_width_ms)),
         summary,
         bars: bars.collect(),
-        ticks: ["now".to_owned(), stamp(middle), stamp(now_ms + reach_ms)],
+        ticks: ["now".to_owned(), begins(last / 2), begins(last)],
         peak: count(peak.records),
     }
 }

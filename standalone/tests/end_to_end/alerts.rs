@@ -1,9 +1,11 @@
 //! Each alert, raised by its cause in a Prometheus that watches the cluster by the rules that are shipped.
 //!
-//! An alert whose `for` has not passed counts: `deploy/prometheus/alerts_test.yml` holds how long each waits.
+//! Each is to fire, a few seconds after it was raised: how long it waits where it is shipped (`for`) is held by
+//! `deploy/prometheus/alerts_test.yml`.
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::Write as _,
     process::{Child, Command, Stdio},
     thread,
@@ -33,6 +35,9 @@ const CALM_WITHIN: Duration = Duration::from_secs(360);
 /// Scrapes and rules come each 5 s.
 const EVALUATED_WITHIN: Duration = Duration::from_secs(11);
 const GROUP: &str = "ksched.ksched";
+/// Pending or firing.
+const RAISED: &str = "ALERTS";
+const FIRING: &str = "ALERTS{alertstate=\"firing\"}";
 /// A bucket of the highest level, which nobody uses here.
 const UNUSED: (&str, i32) = ("ksched.wheel.3", 2);
 
@@ -100,6 +105,18 @@ pub(crate) fn each_by_its_cause(bed: &Bed) {
     table::note(SCENARIO, format!("{} alerts, each raised by its cause", all.len()));
 }
 
+/// Prometheus, from now on by the same rules but that none waits longer than to the next evaluation.
+fn fire_soon(bed: &Bed) {
+    let rules = bed.cluster.dir().join("prometheus/alerts.yml");
+    let shipped = fs::read_to_string(&rules).unwrap();
+    let soon = |line: &str| match line.split_once("for: ") {
+        Some((indent, _)) if indent.trim().is_empty() => format!("{indent}for: 1s\n"),
+        _ => format!("{line}\n"),
+    };
+    fs::write(&rules, shipped.lines().map(soon).collect::<String>()).unwrap();
+    bed.cluster.restart("prometheus").unwrap();
+}
+
 /// One message in each: scheduled, it might have to be promoted, by those who are away then.
 fn put_into_lanes(bed: &Bed, topic: &str, from_now_ms: i64) {
     let (stored, due) = (stored(topic, now_ms() + from_now_ms, "overdue"), "ksched.due");
@@ -139,6 +156,7 @@ impl Watch {
         let description = bed.cluster.describe();
         let watched = description.coordinators.len() + description.workers.len();
         let prometheus = description.prometheus.expect("Prometheus");
+        fire_soon(bed);
         let watch = Self { prometheus, named: BTreeSet::new() };
         eventually("Prometheus watching", WITHIN, || {
             let up = query_now(&watch.prometheus, "up{job=~\".*ksched.*\"} == 1");
@@ -161,14 +179,14 @@ impl Watch {
         let is_among = |raised: &BTreeSet<String>| alerts.iter().any(|alert| raised.contains(*alert));
         self.until(&format!("before: {cause}"), CALM_WITHIN, |raised| !is_among(raised));
         let acted = act();
-        self.until(cause, WITHIN, |raised| alerts.iter().all(|alert| raised.contains(*alert)));
+        let fire = |firing: &BTreeSet<String>| alerts.iter().all(|alert| firing.contains(*alert));
+        self.until_those(FIRING, cause, WITHIN, fire);
         self.named.extend(alerts.iter().map(|alert| (*alert).to_owned()));
         acted
     }
 
-    /// Pending or firing.
-    fn raised(&self) -> BTreeSet<String> {
-        let found = query_now(&self.prometheus, "ALERTS");
+    fn those(&self, query: &str) -> BTreeSet<String> {
+        let found = query_now(&self.prometheus, query);
         let names = found.as_array().into_iter().flatten();
         names.filter_map(|one| Some(one["metric"]["alertname"].as_str()?.to_owned())).collect()
     }
@@ -182,9 +200,19 @@ impl Watch {
     }
 
     fn until(&self, what: &str, within: Duration, is_so: impl Fn(&BTreeSet<String>) -> bool) {
+        self.until_those(RAISED, what, within, is_so);
+    }
+
+    fn until_those(
+        &self,
+        query: &str,
+        what: &str,
+        within: Duration,
+        is_so: impl Fn(&BTreeSet<String>) -> bool,
+    ) {
         let began_at = Instant::now();
         loop {
-            let raised = self.raised();
+            let raised = self.those(query);
             if is_so(&raised) {
                 let took = began_at.elapsed();
                 return table::note(SCENARIO, format!("{what}: {raised:?} after {took:.0?}"));

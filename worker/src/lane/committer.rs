@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use ksched_core::host::Host;
 use ksched_kafka::{Log, Position, TopicPartition};
+use ksched_telemetry::logging::Repeats;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
@@ -64,6 +65,7 @@ impl Drop for Committer {
 }
 
 fn run(slot: &Mutex<Slot>, host: &dyn Host, log: &impl Log, control: &Control) {
+    let (job, mut refused) = (&control.name, Repeats::default());
     loop {
         let (positions, finished) = {
             let mut slot = slot.lock();
@@ -72,9 +74,11 @@ fn run(slot: &Mutex<Slot>, host: &dyn Host, log: &impl Log, control: &Control) {
         if let Some(positions) = positions {
             if control.lease_left().is_zero() {
                 // The lane may be another's by now, and its position further on.
-                warn!(job = %control.name, "lease is over: position is not committed");
+                warn!(%job, "lease is over: position is not committed");
             } else if let Err(reason) = log.commit(&positions) {
-                warn!(%reason, "position was not committed: after a take-over messages may be repeated");
+                if let Some(left_out) = refused.tell() {
+                    warn!(%job, %reason, left_out, "position was not committed: after a take-over messages may be repeated");
+                }
                 // A newer one covers it; if the lane has none to give, it is tried again.
                 slot.lock().positions.get_or_insert(positions);
             }

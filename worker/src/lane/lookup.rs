@@ -15,6 +15,7 @@ use ksched_core::{
     message::Identity,
 };
 use ksched_kafka::{Error, Log, Offset, Reader, TopicPartition};
+use ksched_telemetry::logging::Repeats;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -41,6 +42,7 @@ pub(super) struct Lookups<L> {
     running: Option<(Vec<Lookup>, Search)>,
     /// Of a search that failed: the next one waits.
     failed_at: Option<Instant>,
+    failures: Repeats,
 }
 
 impl<L> fmt::Debug for Lookups<L> {
@@ -51,7 +53,15 @@ impl<L> fmt::Debug for Lookups<L> {
 
 impl<L: Log + Clone> Lookups<L> {
     pub(super) fn new(host: Arc<dyn Host>, log: L, inlets: [TopicPartition; INLETS]) -> Self {
-        Self { host, log, inlets, waiting: Vec::new(), running: None, failed_at: None }
+        Self {
+            host,
+            log,
+            inlets,
+            waiting: Vec::new(),
+            running: None,
+            failed_at: None,
+            failures: Repeats::default(),
+        }
     }
 
     /// Whether no question is open.
@@ -70,7 +80,9 @@ impl<L: Log + Clone> Lookups<L> {
             match search.try_recv() {
                 Ok(Ok(answers)) => found = answers,
                 Ok(Err(reason)) => {
-                    warn!(%reason, "look-up of copies failed; asking again");
+                    if let Some(left_out) = self.failures.tell() {
+                        warn!(inlets = ?self.inlets, %reason, left_out, "look-up of copies failed; asking again");
+                    }
                     self.failed_at = Some(Instant::now());
                     self.waiting.extend(asked);
                 }

@@ -209,7 +209,7 @@ fn totals_of(view: &View) -> Vec<Line<'static>> {
     vec![
         format!("scheduled {scheduled}/s   delivered {delivered}/s   late p50/p99 {late}").into(),
         format!(
-            "alarms {}   pending {}   jobs {jobs}   dead-lettered since start {}",
+            "alarms {}   pending {}   jobs {jobs}   dead-lettered {}",
             view.alarms.len(),
             told(view.pending),
             view.dead_lettered

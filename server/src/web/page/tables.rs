@@ -7,7 +7,7 @@ use ksched_core::{
 };
 use ksched_proto::activity::BEHIND_MS;
 
-use crate::web::status::{Job, Lane, Status, Worker, WorkerState};
+use crate::web::status::{Job, Lane, Level, Slot, Status, Worker, WorkerState};
 
 /// Rows of tables that tell of single jobs and messages.
 const ROWS: usize = 12;
@@ -99,6 +99,27 @@ pub(super) fn workers(status: &Status) -> Table {
         ],
         rows,
         empty: "No worker is known.",
+        more,
+    }
+}
+
+/// What the bars show, for those who cannot point at one.
+pub(super) fn slots(status: &Status) -> Table {
+    let filled = |level: &Level| {
+        let width_ms = level.slot_width_ms;
+        let filled = level.slots.clone().into_iter().filter(|slot| slot.records > 0);
+        filled.map(move |slot| (slot, width_ms))
+    };
+    let all: Vec<_> = status.pending.iter().flat_map(filled).collect();
+    let row = |(slot, width_ms): &(Slot, i64)| {
+        vec![plain(date(slot.starts_at_ms)), plain(span(*width_ms)), number(count(slot.records))]
+    };
+    let (rows, more) = rows(&all, ROWS_MANY, |_| true, |of| row(of));
+    Table {
+        caption: "Pending, by slot",
+        head: &["Slot from", "Width", "Records"],
+        rows,
+        empty: "Nothing is pending.",
         more,
     }
 }
