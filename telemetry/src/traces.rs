@@ -9,7 +9,7 @@
 //! | `schedule TOPIC`: a message that brings a `traceparent` | producer | the one it brings | the call |
 //! | `schedule TOPIC`: one that does not, if its call has no others, or it is an intake record | producer | the call | |
 //! | `append` | client | the call | |
-//! | `intake`, `drain`: a transaction of such a job | consumer | | where its messages were scheduled |
+//! | `intake TOPIC`, `drain TOPIC`: a transaction of such a job | consumer | | where its messages were scheduled |
 //! | `fire`: a batch of a lane | client | | where its messages were scheduled |
 //! | `lease`: a job, from getting it to giving it back | internal | | |
 //! | `take over`: until a job's first read | internal | the lease | |

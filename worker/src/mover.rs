@@ -5,6 +5,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ksched_core::{
+    cluster::Cluster,
     message::Content,
     mutant::{self, Mutant},
     trace::TraceContext,
@@ -204,7 +205,7 @@ fn attempt<L: Log>(
         let messages = batch.len();
         let moved = transact(&mut producer, plan, batch, position, now, progress, decide);
         let took = began_at.elapsed();
-        record(control, plan, messages, took, &progress.links, &moved);
+        record(&node.cluster, control, plan, messages, took, &progress.links, &moved);
         let moved = moved.map_err(|broken| unclean(control, broken, progress))?;
         node.metrics.committed(plan.kind, took, moved as usize);
         if plan.kind == Kind::Intake {
@@ -317,6 +318,7 @@ fn transact(
 
 /// The span of a transaction that took so long, if one of its messages is recorded.
 fn record(
+    cluster: &Cluster,
     control: &Control,
     plan: &Plan,
     messages: usize,
@@ -325,7 +327,7 @@ fn record(
     moved: &Result<u64, Broken>,
 ) {
     let mut span = traces::batch(plan.kind, &control.name, messages, took, links);
-    span.reads(&plan.source.topic, plan.source.partition);
+    span.reads(plan.kind, || cluster.group(), &plan.source.topic, plan.source.partition);
     if let Err(broken) = moved {
         span.fail("unclean", &broken.error);
     }

@@ -2,7 +2,7 @@
 //! <https://www.w3.org/TR/webdriver2/>
 
 use std::{
-    fs,
+    env, fs,
     io::{self, BufRead, BufReader, Lines, Read, Write},
     net::TcpStream,
     process::{Child, ChildStdout, Command, Stdio},
@@ -136,12 +136,17 @@ impl Drop for Browser {
     }
 }
 
+/// Where all is to be shown (`CI` is set), nothing may be left out.
+pub(crate) fn skipped(why: &str) {
+    assert!(env::var_os("CI").is_none(), "{why}: scripts/install-parts test");
+    eprintln!("SKIPPED: {why} (scripts/install-parts test)");
+}
+
 /// Asserts that axe-core finds nothing serious.
 pub(crate) fn assert_accessible(browser: &Browser) {
     let script = parts::cache_dir().unwrap().join(AXE);
     let Ok(axe) = fs::read_to_string(script) else {
-        eprintln!("SKIPPED in part: there is no axe-core (scripts/install-parts test)");
-        return;
+        return skipped("there is no axe-core");
     };
     let run = "const done = arguments[arguments.length - 1]; \
                axe.run().then(found => done(found.violations \

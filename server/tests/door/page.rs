@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    browser::{Browser, assert_accessible},
+    browser::{Browser, assert_accessible, skipped},
     harness::{Knocked, LONG, broker, config, delay, request, start, start_with},
 };
 
@@ -272,7 +272,7 @@ async fn a_finished_drain_is_in_the_job_log() {
     // Written aside, a moment later.
     sleep(Duration::from_secs(2)).await;
     let log = fetch_json(at.http, "/api/job_log?format=json").await;
-    assert_eq!((&log["job_log"][0]["name"], &log["job_log"][0]["moved"]), (&name.into(), &40.into()));
+    assert_eq!((&log["job_log"][0]["job_id"], &log["job_log"][0]["moved"]), (&name.into(), &40.into()));
     let status = fetch_json(at.http, "/api/status").await;
     let job = &status["job_log"][0];
     assert_eq!(job["finished_at_ms"].as_i64().unwrap() - job["begun_at_ms"].as_i64().unwrap(), 2_000);
@@ -283,8 +283,7 @@ async fn a_finished_drain_is_in_the_job_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_it_live_and_axe_finds_no_serious_fault() {
     let Some(browser) = Browser::start() else {
-        eprintln!("SKIPPED: there is no chromedriver (scripts/install-parts test)");
-        return;
+        return skipped("there is no chromedriver");
     };
     let mut config = Config { web_form: true, ..config(&broker()) };
     config.cluster.geometry.lease_ttl_ms = 5_000;

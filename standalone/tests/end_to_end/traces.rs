@@ -158,7 +158,9 @@ pub(crate) fn of_records_that_bring_one(bed: &Bed) {
         moves(bed, schedule.context, caught);
         if value == "by a record" {
             assert_eq!(schedule.service, "ksched-worker");
-            let is_intake = |span: &Received| span.name == "intake" && span.links.contains(&schedule.context);
+            let is_intake = |span: &Received| {
+                span.name == "intake SCHEDULED_MESSAGES" && span.links.contains(&schedule.context)
+            };
             let intake = span(bed, "the intake", is_intake);
             assert_eq!(intake.attribute("messaging.destination.name"), "SCHEDULED_MESSAGES");
         }
@@ -177,7 +179,10 @@ fn moves(bed: &Bed, scheduled: TraceContext, caught: &Caught) -> (Vec<Received>,
     assert!(hops > 0, "it was to be promoted");
     let drains = eventually("a drain for each hop", WITHIN, || {
         let all = spans(bed);
-        let drains: Vec<_> = all.into_iter().filter(|span| span.name == "drain" && is_linked(span)).collect();
+        let drains: Vec<_> = all
+            .into_iter()
+            .filter(|span| span.name.starts_with("drain ksched.wheel.") && is_linked(span))
+            .collect();
         (drains.len() >= hops).then_some(drains)
     });
     for drain in &drains {

@@ -22,6 +22,7 @@ pub(super) const MESSAGING_OPERATION: &str = "messaging.operation.name";
 pub(super) const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
 pub(super) const MESSAGING_DESTINATION: &str = "messaging.destination.name";
 pub(super) const MESSAGING_PARTITION: &str = "messaging.destination.partition.id";
+pub(super) const MESSAGING_GROUP: &str = "messaging.consumer.group.name";
 pub(super) const MESSAGING_MESSAGE_ID: &str = "messaging.message.id";
 pub(super) const MESSAGING_BATCH: &str = "messaging.batch.message_count";
 

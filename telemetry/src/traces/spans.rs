@@ -56,16 +56,24 @@ pub fn batch(kind: Kind, job: &str, messages: usize, took: Duration, links: &Lin
     if links.0.is_empty() {
         return Span::default();
     }
-    let (name, kind, r#type) = match kind {
-        Kind::Intake => ("intake", SpanKind::Consumer, "process"),
-        Kind::Drain => ("drain", SpanKind::Consumer, "process"),
+    let name = operation(kind);
+    let (kind, r#type) = match kind {
+        Kind::Intake | Kind::Drain => (SpanKind::Consumer, "process"),
         // Not a producer's: consumers join where the message was scheduled, not this.
-        Kind::Lane => ("fire", SpanKind::Client, "send"),
+        Kind::Lane => (SpanKind::Client, "send"),
     };
     let mut span = Span::begin(Beginning { links: &links.0, ago: took, ..Beginning::of(name, kind) });
     span.operation(name, r#type, messages);
     span.note(key::JOB, job.to_owned());
     span
+}
+
+const fn operation(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Intake => "intake",
+        Kind::Drain => "drain",
+        Kind::Lane => "fire",
+    }
 }
 
 /// A job that this worker leases: until the span is dropped.
@@ -107,9 +115,11 @@ impl Span {
         }
     }
 
-    /// It reads this partition.
-    pub fn reads(&mut self, topic: &str, partition: i32) {
+    /// It is such a job's, and reads this partition as a member of this consumer group.
+    pub fn reads(&mut self, kind: Kind, group: impl FnOnce() -> String, topic: &str, partition: i32) {
         if self.is_recorded() {
+            self.rename(format!("{} {topic}", operation(kind)));
+            self.note(key::MESSAGING_GROUP, group());
             self.note(key::MESSAGING_DESTINATION, topic.to_owned());
             self.note(key::MESSAGING_PARTITION, partition.to_string());
         }

@@ -54,7 +54,7 @@ async fn every_span_has_its_parent_links_and_attributes() {
     }
     let fired = batch(Kind::Lane, "lane/0", 30, Duration::from_millis(250), &links);
     let mut drained = batch(Kind::Drain, "drain/ksched.wheel.1/17", 30, Duration::ZERO, &links);
-    drained.reads("ksched.wheel.1", 17);
+    drained.reads(Kind::Drain, || "ksched.c".to_owned(), "ksched.wheel.1", 17);
     let taken_over = take_over(call.context(), "lane/0", Duration::from_secs(1));
     call.answered(14, "Kafka is away");
     let contexts = [&call, &append, &schedule, &fired].map(|span| span.context().unwrap());
@@ -111,12 +111,13 @@ async fn every_span_has_its_parent_links_and_attributes() {
     assert!(![call_is.trace_id, schedule_is.trace_id].contains(&fire.context.trace_id), "a trace of its own");
     assert!(fire.ended_ns - fire.began_ns >= 250_000_000, "{fire}");
     told(fire, &[("messaging.batch.message_count", "30"), ("ksched.job", "lane/0"), kafka]);
-    let drain = of("drain");
+    let drain = of("drain ksched.wheel.1");
     assert_eq!((ids(&drain.links), drain.kind.as_str()), (ids(&fire.links), "consumer"));
     told(
         drain,
         &[("messaging.destination.name", "ksched.wheel.1"), ("messaging.destination.partition.id", "17")],
     );
+    told(drain, &[("messaging.operation.name", "drain"), ("messaging.consumer.group.name", "ksched.c")]);
     told(drain, &[("messaging.operation.type", "process"), ("ksched.job", "drain/ksched.wheel.1/17")]);
     assert_eq!(of("take over").parent, Some(call_is.span_id));
 
