@@ -74,7 +74,7 @@ async fn overload_is_refused_with_a_time_to_come_back_and_counted() {
         assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
         assert_eq!(status.get_details_error_info().unwrap().reason, "OVERLOADED");
     }
-    assert!(metrics.encode().unwrap().contains("ksched_refused_total{reason=\"OVERLOADED\"} 2\n"));
+    assert!(metrics.encode().unwrap().contains("ksched_refused_total{reason=\"OVERLOADED\"} 4\n"));
     drop(everything);
     // With room again a faulty one is judged by its fault.
     let status = service.schedule(Request::new(v1::ScheduleRequest::default())).await.unwrap_err();
