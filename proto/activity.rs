@@ -2,7 +2,7 @@
 //! knows. The web page and `ksched-client` show the same facts by these rules.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,29 @@ pub fn lanes(told: &[v1::GetActivityResponse]) -> BTreeMap<u32, &v1::LaneActivit
         }
     }
     freshest.into_iter().map(|(number, (_, lane))| (number, lane)).collect()
+}
+
+/// How many messages wait, which only the coordinator that makes jobs can tell. A lane's offsets between position and
+/// end are more than its messages, as it delivers in due order: what its holder knows to be done with is left out.
+pub fn pending(told: &[v1::GetActivityResponse]) -> Option<i64> {
+    let leader = told.iter().find(|told| told.makes_jobs)?;
+    let offsets = |lane: Option<u32>| {
+        let of_lane = |pending: &&v1::PendingRecords| match lane {
+            Some(lane) => pending.level == 0 && pending.lane == lane,
+            None => pending.level != 0,
+        };
+        leader.pending.iter().filter(of_lane).map(|pending| pending.records).sum::<i64>()
+    };
+    let numbers: BTreeSet<u32> = leader.pending.iter().filter(|p| p.level == 0).map(|p| p.lane).collect();
+    let active = lanes(told);
+    let waiting = |lane: u32| {
+        let figures = active.get(&lane).and_then(|active| active.figures.as_ref());
+        let (held, beyond) = figures.map_or((0, 0), |figures| (figures.held, figures.settled_beyond));
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        // Told a little apart, the two may not fit: what is in memory waits for certain.
+        offsets(Some(lane)).saturating_sub(signed(beyond)).max(signed(held).min(offsets(Some(lane))))
+    };
+    Some(offsets(None) + numbers.into_iter().map(waiting).sum::<i64>())
 }
 
 /// Each worker as the coordinator tells that heard it last.
@@ -124,6 +147,27 @@ mod tests {
     }
 
     #[test]
+    fn what_lanes_have_done_out_of_turn_is_not_pending() {
+        let offsets =
+            |level, lane, records| v1::PendingRecords { level, lane, records, ..Default::default() };
+        let leader = v1::GetActivityResponse {
+            makes_jobs: true,
+            pending: vec![offsets(0, 0, 1_000), offsets(0, 1, 30), offsets(2, 0, 7)],
+            ..Default::default()
+        };
+        let lane = |lane, held, settled_beyond| v1::LaneActivity {
+            figures: Some(v1::LaneFigures { lane, held, settled_beyond, ..Default::default() }),
+            ..Default::default()
+        };
+        let with = |lanes| {
+            let workers = vec![v1::WorkerActivity { lanes, ..Default::default() }];
+            pending(&[leader.clone(), v1::GetActivityResponse { workers, ..Default::default() }])
+        };
+        assert_eq!(with(vec![]), Some(1_037));
+        assert_eq!(with(vec![lane(0, 450, 520), lane(1, 20, 25)]), Some(480 + 20 + 7));
+    }
+
+    #[test]
     fn a_lane_is_as_the_worker_tells_that_was_heard_last() {
         let worker = |id: &str, seconds, lag| v1::WorkerActivity {
             worker_id: id.to_owned(),
@@ -141,6 +185,7 @@ mod tests {
                 ..Default::default()
             },
         ];
+        assert_eq!(pending(&told), None, "none of them makes jobs");
         let lag = |lanes: BTreeMap<u32, &v1::LaneActivity>| lanes[&3].figures.as_ref().map(|f| f.held);
         assert_eq!(lag(lanes(&told)), Some(5));
         assert_eq!(heard(&told)["before"].silent_for.as_ref().map(|d| d.seconds), Some(7));

@@ -122,7 +122,7 @@ impl Client {
     /// # Errors
     /// As [`schedule`](Self::schedule).
     pub async fn cluster(&self) -> Result<v1::GetClusterResponse, Error> {
-        self.call(|channel| {
+        self.ask(|channel| {
             move |timeout| async move {
                 AdminClient::new(channel).get_cluster(within(v1::GetClusterRequest {}, timeout)).await
             }
@@ -135,7 +135,7 @@ impl Client {
     /// # Errors
     /// As [`schedule`](Self::schedule).
     pub async fn workers(&self) -> Result<Vec<v1::Worker>, Error> {
-        let response = self.call(|channel| {
+        let response = self.ask(|channel| {
             move |timeout| async move {
                 AdminClient::new(channel).list_workers(within(v1::ListWorkersRequest {}, timeout)).await
             }
@@ -148,7 +148,7 @@ impl Client {
     /// # Errors
     /// As [`schedule`](Self::schedule).
     pub async fn jobs(&self) -> Result<Vec<v1::JobState>, Error> {
-        let response = self.call(|channel| {
+        let response = self.ask(|channel| {
             move |timeout| async move {
                 AdminClient::new(channel).list_jobs(within(v1::ListJobsRequest {}, timeout)).await
             }
@@ -161,7 +161,7 @@ impl Client {
     /// # Errors
     /// As [`schedule`](Self::schedule).
     pub async fn activity(&self) -> Result<v1::GetActivityResponse, Error> {
-        self.call(|channel| {
+        self.ask(|channel| {
             move |timeout| async move {
                 AdminClient::new(channel).get_activity(within(v1::GetActivityRequest {}, timeout)).await
             }
@@ -174,12 +174,21 @@ impl Client {
     /// # Errors
     /// As [`schedule`](Self::schedule).
     pub async fn is_ready(&self) -> Result<bool, Error> {
-        let response = self.call(|channel| {
+        let response = self.ask(|channel| {
             move |timeout| async move {
                 HealthClient::new(channel).check(within(HealthCheckRequest::default(), timeout)).await
             }
         });
         Ok(response.await?.status() == ServingStatus::Serving)
+    }
+
+    /// A call that schedules nothing.
+    async fn ask<T, A, F>(&self, attempt: impl FnMut(Channel) -> A) -> Result<T, Error>
+    where
+        A: FnOnce(Duration) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.call(attempt).await.map_err(Error::of_a_question)
     }
 
     /// Attempts a call until it succeeds, is refused, or the deadline has come.

@@ -48,6 +48,14 @@ impl Error {
         matches!(self, Self::Call(call) if call.code == Code::Unavailable)
     }
 
+    /// Of a call that can have scheduled nothing.
+    pub(crate) fn of_a_question(mut self) -> Self {
+        if let Self::Call(call) = &mut self {
+            call.may_have_happened = false;
+        }
+        self
+    }
+
     /// Whether the message may have been scheduled in spite of the error.
     pub fn may_have_happened(&self) -> bool {
         matches!(self, Self::Call(call) if call.may_have_happened)

@@ -250,6 +250,15 @@ impl<P> Lane<P> {
         self.heap.len()
     }
 
+    /// Offsets read beyond the positions given out last that nothing waits at: what is settled out of turn, and
+    /// transactions' markers.
+    pub fn settled_beyond(&self) -> u64 {
+        let read =
+            |(track, given): (&Track<P>, &i64)| track.next().saturating_sub(*given).max(0).unsigned_abs();
+        let read: u64 = self.tracks.iter().zip(&self.given).map(read).sum();
+        read.saturating_sub(self.heap.len() as u64)
+    }
+
     /// Bytes held by records, those held back included.
     pub fn bytes(&self) -> usize {
         self.bytes

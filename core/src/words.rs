@@ -62,6 +62,12 @@ pub fn date(ms: i64) -> String {
         .map_or_else(|_| String::new(), |at| at.strftime("%b %-d %H:%M").to_string())
 }
 
+/// The same to the second.
+pub fn instant(ms: i64) -> String {
+    Timestamp::from_millisecond(ms)
+        .map_or_else(|_| String::new(), |at| at.strftime("%b %-d %H:%M:%S").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

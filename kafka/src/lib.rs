@@ -20,7 +20,7 @@ pub mod topics;
 pub mod turns;
 
 pub use disposal::wait_for_disposals;
-pub use librdkafka::{Librdkafka, Settings, Statistics, librdkafka_version};
+pub use librdkafka::{Librdkafka, Settings, Statistics, librdkafka_version, property_mistakes};
 pub use log::{
     Error, Log, Offset, Outgoing, Position, Producer, Reader, Record, Refusal, RefusalReason, TopicInfo,
     TopicPartition, TransactionError, TransactionalProducer,

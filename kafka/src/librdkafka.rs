@@ -43,7 +43,7 @@ use self::{
     renewed::Renewed,
 };
 pub use self::{
-    config::Settings,
+    config::{Settings, property_mistakes},
     plain::Plain,
     reader::ConsumerReader,
     statistics::{Statistics, Told},

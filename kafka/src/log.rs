@@ -127,11 +127,17 @@ pub enum TransactionError {
     /// must be built anew. Records that a broker which went away did not acknowledge
     /// are `Unclean` instead. All refusals may be [`RefusalReason::Collateral`] (a batch
     /// too large, a target without a leader): then try the records one at a time.
-    #[error("{} records refused", .0.len())]
+    #[error("{}", told(.0))]
     Refused(Vec<Refusal>),
     /// The outcome is unknown, or cannot be trusted (design §4.2).
     #[error("unclean: {0}")]
     Unclean(String),
+}
+
+fn told(refusals: &[Refusal]) -> String {
+    let of_its_own = refusals.iter().find(|refusal| !refusal.reason.is_collateral());
+    let why = of_its_own.or(refusals.first()).map_or_else(String::new, |first| format!(": {}", first.reason));
+    format!("{} records refused{why}", refusals.len())
 }
 
 /// A way to a Kafka cluster. Every call blocks the calling thread at most for a

@@ -152,6 +152,17 @@ pub fn down(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Once more if something was still written into it, as by a process that was killed a moment ago.
+fn remove_dir(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            thread::sleep(Duration::from_secs(1));
+            fs::remove_dir_all(path)
+        }
+        removed => removed,
+    }
+}
+
 /// Removes what clusters have left in `dir`, and `dir` itself if that leaves it empty.
 ///
 /// # Errors
@@ -163,11 +174,8 @@ pub fn purge(dir: &Path) -> Result<()> {
     database::purge(dir)?;
     for name in LEFT_BEHIND {
         let path = dir.join(name);
-        let removed = if path.is_dir() && !path.is_symlink() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
+        let removed =
+            if path.is_dir() && !path.is_symlink() { remove_dir(&path) } else { fs::remove_file(&path) };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::io(format!("remove {}", path.display()))(error));

@@ -26,7 +26,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
-pub use seen::{Refresher, Seen, Stale, Views, views};
+pub use seen::{Gone, Refresher, Seen, Stale, Views, views};
 
 use crate::{
     activity::Activity,

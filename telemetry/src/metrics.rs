@@ -356,7 +356,11 @@ impl CoordinatorMetrics {
             }),
         });
         Self {
-            scheduled: metrics.add("scheduled", "Messages acknowledged to users over gRPC", Counter::default()),
+            scheduled: metrics.add(
+                "scheduled",
+                "Messages acknowledged to users over gRPC",
+                Counter::default(),
+            ),
             outcome_unknown: metrics.add(
                 "outcome_unknown",
                 "Messages of which users were told that they may have been scheduled",
@@ -386,7 +390,11 @@ impl CoordinatorMetrics {
             ),
             kafka_round_trip: metrics.kafka_round_trip.clone(),
             calls: Calls {
-                ended: metrics.add("grpc_calls", "gRPC calls that ended, by method and code", Family::default()),
+                ended: metrics.add(
+                    "grpc_calls",
+                    "gRPC calls that ended, by method and code",
+                    Family::default(),
+                ),
                 took: metrics.add_in_seconds(
                     "grpc_call",
                     "How long gRPC calls took by method, streams and long polls included",
@@ -395,8 +403,8 @@ impl CoordinatorMetrics {
             },
             pending: metrics.add(
                 "pending_messages",
-                "Offsets between position and end by level and lane, level 0 being the due lanes: a little more \
-                 than messages",
+                "Offsets between position and end by level and lane, level 0 being the due lanes: as many as \
+                 messages or more, in a due lane up to twice as many while it delivers",
                 Family::default(),
             ),
             intake_backlog,

@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 pub(crate) struct Figures(Mutex<BTreeMap<u16, LaneFigures>>);
 
 impl Figures {
-    /// What a lane has in memory, and when the first of it is due.
-    pub(crate) fn holds(&self, lane: u16, held: usize, next_due_ms: Option<i64>) {
+    /// What a lane has in memory, when the first of it is due, and how many offsets beside it are done with.
+    pub(crate) fn holds(&self, lane: u16, held: usize, next_due_ms: Option<i64>, settled_beyond: u64) {
         self.with(lane, |figures| {
-            figures.held = held as u64;
+            (figures.held, figures.settled_beyond) = (held as u64, settled_beyond);
             figures.next_due_time = next_due_ms.map(crate::session::timestamp);
         });
     }
@@ -66,9 +66,9 @@ mod tests {
     fn counts_by_lateness_and_forgets_a_lane_with_its_holder() {
         let figures = Figures::default();
         figures.delivered(3, [-1, 1, 2, 3, 10, 11, 4_000_000].into_iter());
-        figures.holds(3, 7, Some(1_500));
+        figures.holds(3, 7, Some(1_500), 2);
         let all = figures.all();
-        assert_eq!((all.len(), all[0].lane, all[0].held), (1, 3, 7));
+        assert_eq!((all.len(), all[0].lane, all[0].held, all[0].settled_beyond), (1, 3, 7, 2));
         assert_eq!(all[0].next_due_time, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
         let counts = &all[0].delivered_by_lateness;
         assert_eq!(counts[..5], [2, 1, 1, 1, 1]);

@@ -245,7 +245,8 @@ impl<'a, L: Log + Clone> Holding<'a, L> {
             let position = self.reader.position(partition)?;
             self.lane.read_up_to(inlet, position);
         }
-        self.node.figures.holds(self.number, self.lane.pending(), self.lane.next_due_ms());
+        let (held, beyond) = (self.lane.pending(), self.lane.settled_beyond());
+        self.node.figures.holds(self.number, held, self.lane.next_due_ms(), beyond);
         Ok(found)
     }
 

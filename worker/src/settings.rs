@@ -120,6 +120,9 @@ impl Config {
             given.mistake(format_args!("http: {why}"));
         }
         config.kafka_properties = given.kafka_properties();
+        for why in ksched_kafka::property_mistakes(&config.kafka_properties) {
+            given.mistake(why);
+        }
         given.finish().map(|()| config)
     }
 }

@@ -142,7 +142,7 @@ impl Report {
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
         if v.delivered == 0 {
-            problems.push("nothing was read".to_owned());
+            problems.push("nothing of it was read: is it this seed, plan and topic?".to_owned());
         }
         Self {
             valid: problems.is_empty(),
@@ -212,7 +212,12 @@ mod tests {
         let run = RunId { seed: 9, start_ms: 1 };
         let report = Report::of(Outline { run, topic: "t", span_s: 0.0, foreign: 0 }, verification);
         let table = report.table();
-        assert!(table.ends_with("0 of 0 delivered; NOT VALID: nothing was read\n"), "{table}");
+        assert!(
+            table.ends_with(
+                "0 of 0 delivered; NOT VALID: nothing of it was read: is it this seed, plan and topic?\n"
+            ),
+            "{table}"
+        );
         let json = serde_json::to_value(&report).expect("serialises");
         for key in [
             "valid",

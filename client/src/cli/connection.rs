@@ -29,7 +29,7 @@ pub(crate) struct ServerArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct KafkaArguments {
-    /// Where Kafka is; the coordinator is asked if this is not given.
+    /// Where Kafka is; a coordinator is asked if this is not given (floors and baseline, which have none, need it).
     #[arg(long, value_name = "HOST:PORT[,HOST:PORT]", env = "KSCHED_KAFKA")]
     kafka: Option<String>,
     /// A librdkafka property; may be repeated.
@@ -65,7 +65,7 @@ impl ServerArguments {
             self.server.join(", "),
             GIVE_UP_AFTER.as_secs()
         );
-        patiently(&waiting, ask(client)).await.map_err(|error| match error.is_unreachable() {
+        patiently(&waiting, ask(client)).await.map_err(|error| match error.is_retryable() {
             true => {
                 Failure::MayPass(format!("{error}; is a coordinator there? --server HOST:PORT or KSCHED_SERVER names another, `ksched local status` those that run here"))
             }

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// are delivered in their order; without one, those due at the same time in any.
     #[arg(long)]
     lines: bool,
-    /// Target topic.
+    /// Target topic. If it, or the partition, is not there when the message is due, that becomes a dead letter.
     #[arg(long)]
     topic: String,
     /// Target partition; by the key's hash if absent.
@@ -55,7 +55,8 @@ pub(crate) struct Arguments {
     /// Due at: RFC 3339, epoch milliseconds, or `tomorrow 09:00 Europe/Berlin`.
     #[arg(long, group = "when", value_parser = crate::plan::at, allow_hyphen_values = true)]
     at: Option<i64>,
-    /// Repeats with the same id within ten minutes schedule once.
+    /// Repeats with the same id within ten minutes schedule once, if all else is the same: say --at, for a --delay
+    /// counts from each repeat.
     #[arg(long, conflicts_with = "lines")]
     request_id: Option<String>,
     #[command(flatten)]

@@ -19,7 +19,8 @@ const WIDE: usize = 122;
 const NARROW_BUT_VALUE: usize = 63;
 /// Characters that are shown of why it is a dead letter.
 const CODE: usize = 32;
-const WHY: usize = 120;
+const WHY: usize = 400;
+const TOPIC: usize = 60;
 /// How often it is looked whether Kafka is there.
 const LOOK_FOR_KAFKA: Duration = Duration::from_secs(5);
 /// How often it is looked whether reading has ended by itself.
@@ -151,7 +152,9 @@ fn print(received: &Received, since: &Since, format: Format, layout: Layout) -> 
     let text = match told("ksched-error-code") {
         Some(code) => {
             let why = preview(told("ksched-error").or(Some("")), WHY);
-            layout.beside(&row, &format!("{}: {why}", preview(Some(code), CODE)))
+            let target = told("ksched-topic").map(|topic| format!(" for {}", preview(Some(topic), TOPIC)));
+            let code = preview(Some(code), CODE);
+            layout.beside(&row, &format!("{code}{}: {why}", target.unwrap_or_default()))
         }
         None => row,
     };

@@ -136,7 +136,7 @@ impl View {
             scheduled_per_s: answers.scheduled_per_s,
             delivered_per_s: active.values().map(|lane| activity::rate(lane)).sum(),
             lateness_ms: quantiles(&activity::delivered_by_lateness(active.values().copied())),
-            pending: leader.map(|told| told.pending.iter().map(|pending| pending.records).sum()),
+            pending: activity::pending(&answers.told),
             dead_lettered: heard.values().map(|worker| worker.dead_lettered).sum(),
             jobs: jobs.map(|jobs| (held(jobs), jobs.len() - held(jobs))),
             lanes: lanes(answers, geometry.lanes, lease_ttl_ms),

@@ -64,6 +64,11 @@ impl<P> Track<P> {
         open
     }
 
+    /// All below is read.
+    pub(super) const fn next(&self) -> i64 {
+        self.next
+    }
+
     /// Notes that all below `next` was read.
     pub(super) fn read_up_to(&mut self, next: i64) {
         self.held_next = self.held_next.max(next);

@@ -28,7 +28,7 @@ pub enum Reason {
     TopicMissing,
     #[error("has {bytes} bytes, at most {MAX_TOPIC} are allowed")]
     TopicTooLong { bytes: usize },
-    #[error("has characters other than a-z A-Z 0-9 . _ -")]
+    #[error("has characters other than a-z A-Z 0-9 . _ -, or is . or ..")]
     TopicIllegal,
     #[error("is one of ksched's or Kafka's own topics")]
     TopicInternal,

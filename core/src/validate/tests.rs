@@ -243,7 +243,7 @@ fn all_faults_are_told_at_once_but_not_without_end() {
     })
     .unwrap_err();
     assert_eq!(faults.len(), MAX_VIOLATIONS);
-    assert_eq!(faults[0].to_string(), "topic has characters other than a-z A-Z 0-9 . _ -");
+    assert_eq!(faults[0].to_string(), "topic has characters other than a-z A-Z 0-9 . _ -, or is . or ..");
     assert_eq!(
         faults[2].to_string(),
         "headers[0].name is reserved: ks, ksched-… and __sm_… are ksched's own"

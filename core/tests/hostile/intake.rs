@@ -51,7 +51,7 @@ const AMBIGUOUS_IST: &str = "header time zone IST is ambiguous (India, Israel or
 const AMBIGUOUS_CST: &str = "header ksched-deliver-at zone CST is ambiguous (North America, China or Cuba): write an offset (+02:00) or a name (Europe/Berlin)";
 const NOT_A_DELAY: &str = "header ksched-delay is not a delay: expected 90s, 1h30m, 500ms, 2d, or PT15M";
 const INTERNAL: &str = "topic is one of ksched's or Kafka's own topics";
-const ILLEGAL: &str = "topic has characters other than a-z A-Z 0-9 . _ -";
+const ILLEGAL: &str = "topic has characters other than a-z A-Z 0-9 . _ -, or is . or ..";
 const OUT_OF_RANGE: &str = "header ksched-deliver-at lies outside the years 2000 to 9999";
 const NO_PARTITION: &str = "header ksched-partition is not a partition number";
 

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError};
 
 use super::statistics::{self, Part, Statistics};
 
@@ -47,6 +47,19 @@ const MESSAGE_MAX_BYTES: usize = 16 << 20;
 pub(super) enum Isolation {
     Committed,
     Uncommitted,
+}
+
+/// What librdkafka says against properties, each by itself: no such name, no such value. It may still refuse them together.
+pub fn property_mistakes(properties: &BTreeMap<String, String>) -> Vec<String> {
+    let mistake = |(name, value): (&String, &String)| {
+        let mut config = ClientConfig::new();
+        config.set(name, value);
+        match config.create_native_config() {
+            Err(KafkaError::ClientConfig(_, why, ..)) => Some(format!("kafka.{name}: {why}")),
+            _ => None,
+        }
+    };
+    properties.iter().filter_map(mistake).collect()
 }
 
 impl Settings {

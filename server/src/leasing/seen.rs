@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Fence, Snapshot, Store};
+use crate::store::{Fence, Snapshot, Store, WorkerInfo};
 
 /// Looked at this often without a nudge. Expired leases are found so.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -27,6 +27,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const GATHER: Duration = Duration::from_millis(5);
 /// An older view says nothing any more.
 const STALE_AFTER: Duration = Duration::from_secs(3);
+/// How long it is remembered who has gone.
+const GONE_FOR: Duration = Duration::from_secs(60);
 /// A fresh look takes no longer, or the store is away.
 const FRESH_WITHIN: Duration = Duration::from_secs(3);
 
@@ -38,6 +40,17 @@ pub struct Seen {
     pub at: Instant,
     /// Jobs that nobody holds, and since when at the latest.
     pub free_since: BTreeMap<JobName, Instant>,
+    /// Workers whose lease has ended within the last minute, for people to look at.
+    pub gone: Vec<Gone>,
+}
+
+/// A worker that is not registered any more.
+#[derive(Clone, Debug)]
+pub struct Gone {
+    pub id: String,
+    pub info: WorkerInfo,
+    /// When that was seen.
+    pub at: Instant,
 }
 
 /// There has been no view of the store for a while.
@@ -160,7 +173,12 @@ impl Refresher {
             .filter(|job| !snapshot.claims.contains_key(job))
             .map(|job| (job.clone(), since(job).unwrap_or(at)))
             .collect();
-        self.latest.set(Seen { snapshot, at, free_since });
+        let is_known = |id: &String| snapshot.workers.contains_key(id);
+        let mut gone: Vec<_> = before.iter().flat_map(|seen| seen.gone.iter().cloned()).collect();
+        gone.retain(|gone| at.saturating_duration_since(gone.at) < GONE_FOR && !is_known(&gone.id));
+        let were = before.iter().flat_map(|seen| &seen.snapshot.workers).filter(|(id, _)| !is_known(id));
+        gone.extend(were.map(|(id, info)| Gone { id: id.clone(), info: info.clone(), at }));
+        self.latest.set(Seen { snapshot, at, free_since, gone });
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     Web,
     glance::{Glance, Onlooker},
     page::{self, Rendered},
-    status::{HISTORY_MS, Sample, Sources, Status, Worker, WorkerState},
+    status::{HISTORY_MS, Sample, Sources, Status},
 };
 use crate::{leasing::Seen, store::CoordinatorInfo};
 
@@ -40,7 +40,6 @@ const KAFKA_PATIENCE: Duration = Duration::from_millis(300);
 /// The first one for a while to ask would be told what is long past, or nothing.
 const KAFKA_PATIENCE_AT_FIRST: Duration = Duration::from_secs(3);
 const LONG_PAST: Duration = Duration::from_secs(15);
-const GONE_FOR_MS: i64 = 60_000;
 const GAP_MS: i64 = 15_000;
 
 /// See the module.
@@ -58,8 +57,6 @@ struct Memory {
     peers: BTreeMap<String, AdminClient<Channel>>,
     scheduled: ScheduledRate,
     history: VecDeque<Sample>,
-    /// Workers as they were when last seen with a lease, and when that was.
-    workers: BTreeMap<String, (i64, Worker)>,
 }
 
 /// Who looked at Kafka, what it saw, and what it did not see and why.
@@ -85,7 +82,6 @@ impl Cache {
             peers: BTreeMap::new(),
             scheduled: ScheduledRate::default(),
             history: VecDeque::new(),
-            workers: BTreeMap::new(),
         }))
     }
 
@@ -134,9 +130,6 @@ impl Memory {
         status.alarms.extend(web.readiness.complaints().lines().map(str::to_owned));
         status.unknown = unknown;
         status.totals.scheduled_per_s = scheduled_per_s;
-        if seen.is_some() {
-            self.note_workers(&mut status);
-        }
         self.note_sample(&mut status);
         let page = page::render(&status);
         let job_log = self.glance.job_log.clone().unwrap_or_default();
@@ -218,38 +211,6 @@ impl Memory {
             }
         }
         told
-    }
-
-    /// Those that are gone are shown for a minute, unless they came back under another id. Several
-    /// may have one name.
-    fn note_workers(&mut self, status: &mut Status) {
-        let now_ms = status.at_ms;
-        for worker in &status.workers {
-            self.workers.insert(worker.id.clone(), (now_ms, worker.clone()));
-        }
-        // Not what is of the future either, by a clock that was set back.
-        self.workers.retain(|_, (seen_at_ms, _)| (0..GONE_FOR_MS).contains(&(now_ms - *seen_at_ms)));
-        let gone = self.workers.values().filter(|(seen_at_ms, worker)| {
-            let heard_at_ms = seen_at_ms - worker.silent_for_ms.unwrap_or(0);
-            let is_successor =
-                |w: &Worker| w.name == worker.name && w.id != worker.id && w.registered_at_ms >= heard_at_ms;
-            *seen_at_ms != now_ms && !status.workers.iter().any(is_successor)
-        });
-        let gone: Vec<_> = gone
-            .map(|(seen_at_ms, worker)| Worker {
-                state: WorkerState::Gone,
-                silent_for_ms: Some(now_ms - seen_at_ms),
-                lanes: Vec::new(),
-                intakes: 0,
-                drains: 0,
-                held: 0,
-                delivered_per_s: 0.0,
-                lateness_ms: None,
-                ..worker.clone()
-            })
-            .collect();
-        status.workers.extend(gone);
-        status.workers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     }
 
     fn note_sample(&mut self, status: &mut Status) {

@@ -223,6 +223,8 @@ fn dead_letter(record: &Record) -> DeadLetter {
         at_ms: record.timestamp_ms,
         code: header("ksched-error-code"),
         reason: header("ksched-error"),
+        topic: last(&record.content, "ksched-topic"),
+        message_id: last(&record.content, "ksched-id"),
         origin: format!("{topic}/{partition}@{offset}"),
         place: format!("{}@{}", record.source, record.offset),
     }

@@ -13,6 +13,7 @@ use super::glance::Glance;
 use crate::{
     config::Config,
     leasing::{Seen, wire},
+    store::WorkerInfo,
 };
 
 /// What the charts reach back.
@@ -131,7 +132,7 @@ pub(super) enum WorkerState {
     Up,
     /// It has missed two heartbeats; its lease has not ended yet.
     Silent,
-    /// Its lease has ended within the last minute.
+    /// Its lease has ended within the last minute, and it did not come back under another id.
     Gone,
 }
 
@@ -151,6 +152,9 @@ pub(super) struct DeadLetter {
     pub(super) at_ms: i64,
     pub(super) code: String,
     pub(super) reason: String,
+    /// The target and the message's id, where they are known.
+    pub(super) topic: Option<String>,
+    pub(super) message_id: Option<String>,
     /// `topic/partition@offset`.
     pub(super) origin: String,
     /// Where it lies.
@@ -195,8 +199,7 @@ pub(super) struct Sources<'a> {
 }
 
 impl Status {
-    /// All but what needs to be remembered between two looks: rates over gRPC, history,
-    /// workers that are gone.
+    /// All but what needs to be remembered between two looks: rates over gRPC, and history.
     pub(super) fn of(sources: &Sources<'_>) -> Self {
         let mut status = Self { at_ms: sources.now_ms, ..Self::default() };
         let cluster = &sources.config.cluster;
@@ -228,7 +231,7 @@ impl Status {
             self.alarm(told.missing_positions, "without a committed position");
         }
         let pending = leader.map_or(&[][..], |told| &told.pending[..]);
-        self.totals.pending = leader.map(|told| told.pending.iter().map(|pending| pending.records).sum());
+        self.totals.pending = activity::pending(sources.told);
         let levels = leader.map_or(0, |_| geometry.levels);
         self.pending = (1..=levels)
             .map(|level| {
@@ -325,6 +328,7 @@ impl Status {
                 dead_lettered: heard.map_or(0, |heard| heard.dead_lettered),
             });
         }
+        self.workers.extend(gone(seen, sources.now_ms, lease_ttl_ms));
         self.workers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     }
 
@@ -373,6 +377,33 @@ impl Level {
         }
         Self { level, slot_width_ms: width_ms, slots, overdue }
     }
+}
+
+/// Several may have one name: who was there long before did not come back.
+fn gone(seen: &Seen, now_ms: i64, lease_ttl_ms: i64) -> impl Iterator<Item = Worker> {
+    let left = seen.gone.iter().filter_map(move |gone| {
+        let gone_for_ms = i64::try_from(gone.at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let died_at_ms = now_ms - gone_for_ms - 2 * lease_ttl_ms;
+        let is_successor =
+            |worker: &WorkerInfo| worker.name == gone.info.name && worker.registered_at_ms >= died_at_ms;
+        (!seen.snapshot.workers.values().any(is_successor)).then_some((gone, gone_for_ms))
+    });
+    left.map(|(gone, gone_for_ms)| Worker {
+        id: gone.id.clone(),
+        name: gone.info.name.clone(),
+        version: gone.info.version.clone(),
+        http: gone.info.http_address.clone(),
+        registered_at_ms: gone.info.registered_at_ms,
+        state: WorkerState::Gone,
+        silent_for_ms: Some(gone_for_ms),
+        lanes: Vec::new(),
+        intakes: 0,
+        drains: 0,
+        held: 0,
+        delivered_per_s: 0.0,
+        lateness_ms: None,
+        dead_lettered: 0,
+    })
 }
 
 fn newest<T: Clone>(all: &[T]) -> Vec<T> {

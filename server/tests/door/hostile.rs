@@ -31,7 +31,7 @@ type Refused = (&'static str, Change, &'static str, &'static str, &'static str);
 
 const OUT_OF_RANGE: &str = "leads outside the years 2000 to 9999";
 const MALFORMED: &str = "has nanoseconds out of range";
-const ILLEGAL_TOPIC: &str = "has characters other than a-z A-Z 0-9 . _ -";
+const ILLEGAL_TOPIC: &str = "has characters other than a-z A-Z 0-9 . _ -, or is . or ..";
 const INTERNAL_TOPIC: &str = "is one of ksched's or Kafka's own topics";
 const RESERVED: &str = "is reserved: ks, ksched-… and __sm_… are ksched's own";
 

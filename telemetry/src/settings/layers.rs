@@ -12,6 +12,17 @@ use super::{
 
 /// The property that the setting `kafka` stands for.
 const BOOTSTRAP: &str = "bootstrap.servers";
+/// Variables of other programs of ksched, and of scripts.
+const NOT_SETTINGS: [&str; 8] = [
+    "KSCHED_BIN",
+    "KSCHED_CACHE",
+    "KSCHED_COMMIT",
+    "KSCHED_CONFIG",
+    "KSCHED_DATABASE_URL",
+    "KSCHED_KAFKA",
+    "KSCHED_LOCAL_DIR",
+    "KSCHED_SERVER",
+];
 const PASS_THROUGH: &str = "kafka.";
 const PASS_THROUGH_VARIABLE: &str = "KSCHED_KAFKA__";
 
@@ -101,7 +112,7 @@ impl Given {
                 self.add_property(&property.to_lowercase().replace('_', "."), text, origin);
             } else if let Some(setting) = self.table.iter().find(|s| variable_name(s.name) == variable) {
                 self.values.insert(setting.name, (text, origin));
-            } else if variable != "KSCHED_CONFIG" {
+            } else if !NOT_SETTINGS.contains(&&*variable) {
                 self.notes.push(format!("environment variable {variable} is not a setting of this program"));
             }
         }

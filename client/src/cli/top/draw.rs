@@ -209,8 +209,7 @@ fn totals_of(view: &View) -> Vec<Line<'static>> {
     vec![
         format!("scheduled {scheduled}/s   delivered {delivered}/s   late p50/p99 {late}").into(),
         format!(
-            "alarms {}   pending {}   jobs {jobs}   dead-lettered {}",
-            view.alarms.len(),
+            "pending {}   jobs {jobs}   dead-lettered by these workers {}",
             told(view.pending),
             view.dead_lettered
         )

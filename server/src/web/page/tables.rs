@@ -3,7 +3,7 @@
 use askama::Template;
 use ksched_core::{
     lateness::Quantiles,
-    words::{UNKNOWN, clock, count, date, decimal, rate, span},
+    words::{UNKNOWN, clock, count, date, decimal, instant, rate, span},
 };
 use ksched_proto::activity::BEHIND_MS;
 
@@ -173,8 +173,9 @@ pub(super) fn dead_letters(status: &Status) -> Table {
         |_| true,
         |letter| {
             vec![
-                plain(date(letter.at_ms)),
+                plain(instant(letter.at_ms)),
                 plain(letter.code.clone()),
+                plain(letter.topic.clone().unwrap_or_else(unknown)),
                 toned(letter.reason.clone(), "text"),
                 plain(letter.origin.clone()),
                 plain(letter.place.clone()),
@@ -183,7 +184,7 @@ pub(super) fn dead_letters(status: &Status) -> Table {
     );
     Table {
         caption: "Dead letters",
-        head: &["At", "Code", "Reason", "Came from", "Is at"],
+        head: &["At", "Code", "Target", "Reason", "Came from", "Is at"],
         rows,
         empty: if status.dead_letters.is_some() { "There are none." } else { NOT_KNOWN },
         more,
@@ -278,6 +279,8 @@ mod tests {
             at_ms: 0,
             code: "<script>alert(1)</script>".to_owned(),
             reason: "a & b".to_owned(),
+            topic: Some("<b>".to_owned()),
+            message_id: None,
             origin: String::new(),
             place: String::new(),
         };

@@ -31,7 +31,7 @@ fn all_of_it_fits_80_by_24() {
     assert!(lines[0].ends_with(" 00:16:40Z"), "{text}");
     assert_eq!(lines[1], "look here; worker w-2 is silent; 1 lane without a worker");
     assert_eq!(lines[3], "scheduled –/s   delivered 10/s   late p50/p99 375 / 498 ms");
-    assert_eq!(lines[4], "alarms 2   pending 107   jobs 1 held, 2 free   dead-lettered 2");
+    assert_eq!(lines[4], "pending 107   jobs 1 held, 2 free   dead-lettered by these workers 2");
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words(&lines[6]), "0 w-1 7 in 9 s 10 375 / 498 ms");
     assert_eq!(words(&lines[7]), "1 nobody 0 – 0 –");
