@@ -33,6 +33,8 @@ pub struct CallError {
     pub coordinator: Option<String>,
     /// Whether not even a connection to it could be made.
     pub unreachable: bool,
+    /// Whether nobody answered the last attempt: not a coordinator, as far as can be told.
+    pub unanswered: bool,
     /// Fields of the request that were refused, with the reason.
     pub violations: Vec<(String, String)>,
     /// How often it was tried.
@@ -61,9 +63,9 @@ impl Error {
         matches!(self, Self::Call(call) if call.may_have_happened)
     }
 
-    /// Whether no connection to the coordinator could be made.
-    pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Call(call) if call.unreachable)
+    /// Whether nobody answered.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Call(call) if call.unanswered)
     }
 
     /// Whether the request itself was refused: repeating it is of no use.
@@ -111,6 +113,7 @@ pub(crate) struct Failure {
     violations: Vec<(String, String)>,
     coordinator: Option<String>,
     unreachable: bool,
+    unanswered: bool,
     pub(crate) may_have_happened: bool,
 }
 
@@ -129,6 +132,7 @@ impl Failure {
             violations: Vec::new(),
             coordinator: None,
             unreachable: false,
+            unanswered: true,
             may_have_happened: true,
         }
     }
@@ -149,6 +153,7 @@ impl Failure {
             violations: self.violations,
             coordinator: self.coordinator,
             unreachable: self.unreachable,
+            unanswered: self.unanswered,
             attempts,
             may_have_happened: self.may_have_happened || earlier_may_have,
         }))
@@ -170,7 +175,15 @@ impl From<&Status> for Failure {
             .map(|bad| bad.field_violations.into_iter().map(|v| (v.field, v.description)).collect())
             .unwrap_or_default();
         let message = if local { innermost(status) } else { status.message().to_owned() };
-        Self { code, message, violations, coordinator: None, unreachable, may_have_happened }
+        Self {
+            code,
+            message,
+            violations,
+            coordinator: None,
+            unreachable,
+            unanswered: local,
+            may_have_happened,
+        }
     }
 }
 
@@ -266,7 +279,7 @@ mod tests {
     fn a_coordinator_that_cannot_serve_is_named() {
         let error = Failure::from(&Status::unavailable("kafka is away")).of("here:1").into_error(1, false);
         assert!(error.to_string().starts_with("Unavailable: here:1: kafka is away"), "{error}");
-        assert!(!error.is_unreachable());
+        assert!(!error.is_unanswered());
     }
 
     #[test]

@@ -410,7 +410,7 @@ impl CoordinatorMetrics {
             intake_backlog,
             jobs_without_holder: metrics.add(
                 "jobs_without_holder",
-                "Jobs that no worker holds, by kind, as last seen in the store",
+                "Jobs that no worker holds, by kind, as the store shows them; absent while it does not",
                 Family::default(),
             ),
         }

@@ -49,7 +49,7 @@ use crate::{
 };
 
 pub use span::Span;
-pub use spans::{Links, append, batch, call, lease, schedule, take_over};
+pub use spans::{Links, Source, append, batch, call, lease, schedule, take_over};
 
 /// How long the last spans may take to leave when the process ends.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);

@@ -326,8 +326,9 @@ fn record(
     links: &Links,
     moved: &Result<u64, Broken>,
 ) {
-    let mut span = traces::batch(plan.kind, &control.name, messages, took, links);
-    span.reads(plan.kind, || cluster.group(), &plan.source.topic, plan.source.partition);
+    let TopicPartition { topic, partition } = &plan.source;
+    let source = traces::Source { group: &cluster.group(), topic, partition: *partition };
+    let mut span = traces::batch(plan.kind, &control.name, Some(source), messages, took, links);
     if let Err(broken) = moved {
         span.fail("unclean", &broken.error);
     }

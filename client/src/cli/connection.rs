@@ -65,7 +65,7 @@ impl ServerArguments {
             self.server.join(", "),
             GIVE_UP_AFTER.as_secs()
         );
-        patiently(&waiting, ask(client)).await.map_err(|error| match error.is_retryable() {
+        patiently(&waiting, ask(client)).await.map_err(|error| match error.is_unanswered() {
             true => {
                 Failure::MayPass(format!("{error}; is a coordinator there? --server HOST:PORT or KSCHED_SERVER names another, `ksched local status` those that run here"))
             }

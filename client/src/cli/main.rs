@@ -48,8 +48,9 @@ enum Command {
   ksched-client tail orders
   ksched-client tail ksched.dlq --from-start --count 10 --output json
 
-Columns, of what ksched delivered: DUE, its due time; APPEND LATE, from then to Kafka's time of the record; VISIBLE LATE,
-from then until it came here (`-` for what was there before); HOPS, how often it was moved in the wheel.")]
+Columns, of what ksched delivered: DUE, its due time; VISIBLE LATE, from then until it came here (`-` for what was there
+before); and, in a pipe or from 122 columns on, APPEND LATE, from then to Kafka's time of the record, and HOPS, how often it
+was moved in the wheel.")]
     Tail(tail::Arguments),
     /// Lists the workers and what they hold.
     #[command(after_help = "Example:\n  ksched-client workers --server 10.0.0.1:50051,10.0.0.2:50051")]

@@ -149,16 +149,16 @@ fn print(received: &Received, since: &Since, format: Format, layout: Layout) -> 
     ]);
     // Of a dead letter it is this that one wants to know.
     let told = |name| header(&received.record.content, name);
-    let text = match told("ksched-error-code") {
-        Some(code) => {
-            let why = preview(told("ksched-error").or(Some("")), WHY);
-            let target = told("ksched-topic").map(|topic| format!(" for {}", preview(Some(topic), TOPIC)));
-            let code = preview(Some(code), CODE);
-            layout.beside(&row, &format!("{code}{}: {why}", target.unwrap_or_default()))
-        }
-        None => row,
-    };
-    output::lines(&format!("{text}\n"))
+    let Some(code) = told("ksched-error-code") else { return output::lines(&format!("{row}\n")) };
+    let why = preview(told("ksched-error").or(Some("")), WHY);
+    let target = told("ksched-topic").map(|topic| format!(" for {}", preview(Some(topic), TOPIC)));
+    let said = format!("{}{}: {why}", preview(Some(code), CODE), target.unwrap_or_default());
+    if layout.has_room(&row, &said) {
+        return output::line(&format!("{row}  {said}"));
+    }
+    output::lines(&format!("{row}\n"))?;
+    // Uncut, over as many lines as it takes: it is this that one wants to know.
+    output::line(&format!("    {said}"))
 }
 
 /// Widths are fixed from the first row on: the rows to come are not known.
@@ -193,14 +193,10 @@ impl Layout {
         }
     }
 
-    /// A row and what is to be said of it: beneath, where it finds no room beside.
-    fn beside(&self, row: &str, said: &str) -> String {
+    /// Whether a row and what is to be said of it stand on one line.
+    fn has_room(&self, row: &str, said: &str) -> bool {
         let width = row.chars().count() + 2 + said.chars().count();
-        if self.width.is_some_and(|columns| width > columns) {
-            format!("{row}\n    {said}")
-        } else {
-            format!("{row}  {said}")
-        }
+        self.width.is_none_or(|columns| width <= columns)
     }
 }
 
@@ -288,9 +284,8 @@ mod tests {
 
     #[test]
     fn why_a_letter_is_dead_stands_beneath_where_there_is_no_room() {
-        assert_eq!(Layout::of(None).beside("row", "why"), "row  why");
-        assert_eq!(Layout::of(Some(8)).beside("row", "why"), "row  why");
-        assert_eq!(Layout::of(Some(7)).beside("row", "why"), "row\n    why");
+        let has_room = |width| Layout::of(width).has_room("row", "why");
+        assert!(has_room(None) && has_room(Some(8)) && !has_room(Some(7)));
     }
 
     #[test]

@@ -192,6 +192,25 @@ fn says_what_it_holds_and_which_inlet_is_the_furthest_from_due() {
 }
 
 #[test]
+fn says_how_much_of_what_was_read_waits_no_more() {
+    let mut lane = lane();
+    lane.arrive(plain(0, 9_000));
+    (1..=3).for_each(|offset| lane.arrive(plain(offset, 70)));
+    // A transaction's marker.
+    lane.read_up_to(Inlet::Direct, 5);
+    assert_eq!((lane.pending(), lane.settled_beyond()), (4, 1));
+    fire(&mut lane, 100);
+    assert_eq!((lane.pending(), lane.settled_beyond()), (1, 4));
+    // Whoever takes over reads them again, and knows them for settled.
+    let mut next = Lane::new(&lane.positions(), SETTINGS, 100).unwrap();
+    (0..=3).for_each(|offset| next.arrive(plain(offset, if offset == 0 { 9_000 } else { 70 })));
+    next.read_up_to(Inlet::Direct, 5);
+    assert_eq!((next.pending(), next.settled_beyond()), (1, 4));
+    fire(&mut lane, 9_000);
+    assert_eq!((lane.pending(), lane.settled_beyond()), (0, 0));
+}
+
+#[test]
 fn positions_move_past_what_is_not_a_record() {
     let mut lane = lane();
     assert_eq!(lane.moved(), None);

@@ -221,3 +221,21 @@ impl Settings {
         config
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_in_properties_are_told_without_their_secrets() {
+        let set = |pairs: &[(&str, &str)]| {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            property_mistakes(&pairs.iter().map(owned).collect())
+        };
+        assert_eq!(set(&[("sasl.password", "hunter2"), ("security.protocol", "SASL_SSL")]), [""; 0]);
+        let told = set(&[("nope", "hunter2"), ("socket.timeout.ms", "soon")]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("kafka.nope: ") && !told[0].contains("hunter2"), "{told:?}");
+        assert!(told[1].starts_with("kafka.socket.timeout.ms: "), "{told:?}");
+    }
+}

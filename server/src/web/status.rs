@@ -386,7 +386,12 @@ fn gone(seen: &Seen, now_ms: i64, lease_ttl_ms: i64) -> impl Iterator<Item = Wor
         let died_at_ms = now_ms - gone_for_ms - 2 * lease_ttl_ms;
         let is_successor =
             |worker: &WorkerInfo| worker.name == gone.info.name && worker.registered_at_ms >= died_at_ms;
-        (!seen.snapshot.workers.values().any(is_successor)).then_some((gone, gone_for_ms))
+        let later = seen
+            .gone
+            .iter()
+            .filter(|other| other.id != gone.id && other.at > gone.at)
+            .map(|other| &other.info);
+        (!seen.snapshot.workers.values().chain(later).any(is_successor)).then_some((gone, gone_for_ms))
     });
     left.map(|(gone, gone_for_ms)| Worker {
         id: gone.id.clone(),
@@ -412,7 +417,12 @@ fn newest<T: Clone>(all: &[T]) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::{leasing::Gone, store::Snapshot};
 
     #[test]
     fn pending_records_fall_into_their_slots() {
@@ -426,5 +436,41 @@ mod tests {
         let level = Level::of(1, 10_000, 3, 1_004_000, pending.iter());
         assert_eq!(level.slots.iter().map(|slot| slot.records).collect::<Vec<_>>(), [1, 5, 0]);
         assert_eq!((level.slots[0].starts_at_ms, level.overdue), (1_000_000, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_is_gone_until_it_comes_back_under_another_id() {
+        let info = |name: &str, registered_at_ms| WorkerInfo {
+            name: name.to_owned(),
+            version: String::new(),
+            http_address: String::new(),
+            registered_at_ms,
+        };
+        let now = Instant::now();
+        tokio::time::advance(Duration::from_secs(30)).await;
+        let left = |id: &str, name: &str, registered_at_ms, after_s| Gone {
+            id: id.to_owned(),
+            info: info(name, registered_at_ms),
+            at: now + Duration::from_secs(after_s),
+        };
+        // By the clock it is 100 s; `now` was 70 s.
+        let gone_of = |seen: &Seen| {
+            let gone = gone(seen, 100_000, 5_000);
+            gone.map(|worker| (worker.id, worker.silent_for_ms.unwrap())).collect::<Vec<_>>()
+        };
+        let mut seen = Seen {
+            snapshot: Snapshot::default(),
+            at: now,
+            free_since: BTreeMap::new(),
+            gone: vec![left("1", "w", 1_000, 10), left("2", "x", 1_000, 20)],
+        };
+        assert_eq!(gone_of(&seen), [("1".to_owned(), 20_000), ("2".to_owned(), 10_000)]);
+        // One was there all the while, one came after the other had died.
+        seen.snapshot.workers.insert("3".to_owned(), info("w", 2_000));
+        seen.snapshot.workers.insert("4".to_owned(), info("x", 86_000));
+        assert_eq!(gone_of(&seen), [("1".to_owned(), 20_000)]);
+        // Of one that dies again and again the last death is shown.
+        seen.gone.push(left("5", "w", 76_000, 25));
+        assert_eq!(gone_of(&seen), [("5".to_owned(), 5_000)]);
     }
 }

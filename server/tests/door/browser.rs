@@ -138,7 +138,7 @@ impl Drop for Browser {
 
 /// Where all is to be shown (`CI` is set), nothing may be left out.
 pub(crate) fn skipped(why: &str) {
-    assert!(env::var_os("CI").is_none(), "{why}: scripts/install-parts test");
+    assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{why}: scripts/install-parts test");
     eprintln!("SKIPPED: {why} (scripts/install-parts test)");
 }
 

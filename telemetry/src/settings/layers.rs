@@ -12,14 +12,13 @@ use super::{
 
 /// The property that the setting `kafka` stands for.
 const BOOTSTRAP: &str = "bootstrap.servers";
-/// Variables of other programs of ksched, and of scripts.
-const NOT_SETTINGS: [&str; 8] = [
+/// Variables of `ksched`, `ksched-client` and scripts, which shells hold for long: not worth a note.
+const NOT_SETTINGS: [&str; 7] = [
     "KSCHED_BIN",
     "KSCHED_CACHE",
     "KSCHED_COMMIT",
     "KSCHED_CONFIG",
     "KSCHED_DATABASE_URL",
-    "KSCHED_KAFKA",
     "KSCHED_LOCAL_DIR",
     "KSCHED_SERVER",
 ];

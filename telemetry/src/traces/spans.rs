@@ -51,29 +51,42 @@ pub fn append(call: Option<TraceContext>, messages: usize) -> Span {
     span
 }
 
+/// The one partition that a job reads, and for which consumer group.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    pub group: &'a str,
+    pub topic: &'a str,
+    pub partition: i32,
+}
+
 /// A batch of such a job that took so long and is over; none if nothing in it is recorded.
-pub fn batch(kind: Kind, job: &str, messages: usize, took: Duration, links: &Links) -> Span {
+pub fn batch(
+    kind: Kind,
+    job: &str,
+    source: Option<Source<'_>>,
+    messages: usize,
+    took: Duration,
+    links: &Links,
+) -> Span {
     if links.0.is_empty() {
         return Span::default();
     }
-    let name = operation(kind);
-    let (kind, r#type) = match kind {
-        Kind::Intake | Kind::Drain => (SpanKind::Consumer, "process"),
+    let (name, kind, r#type) = match kind {
+        Kind::Intake => ("intake", SpanKind::Consumer, "process"),
+        Kind::Drain => ("drain", SpanKind::Consumer, "process"),
         // Not a producer's: consumers join where the message was scheduled, not this.
-        Kind::Lane => (SpanKind::Client, "send"),
+        Kind::Lane => ("fire", SpanKind::Client, "send"),
     };
     let mut span = Span::begin(Beginning { links: &links.0, ago: took, ..Beginning::of(name, kind) });
     span.operation(name, r#type, messages);
     span.note(key::JOB, job.to_owned());
-    span
-}
-
-const fn operation(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Intake => "intake",
-        Kind::Drain => "drain",
-        Kind::Lane => "fire",
+    if let Some(Source { group, topic, partition }) = source.filter(|_| span.is_recorded()) {
+        span.rename(format!("{name} {topic}"));
+        span.note(key::MESSAGING_GROUP, group.to_owned());
+        span.note(key::MESSAGING_DESTINATION, topic.to_owned());
+        span.note(key::MESSAGING_PARTITION, partition.to_string());
     }
+    span
 }
 
 /// A job that this worker leases: until the span is dropped.
@@ -112,16 +125,6 @@ impl Span {
         // Not where there is one, as the conventions want it.
         if messages != 1 {
             self.note(key::MESSAGING_BATCH, messages as i64);
-        }
-    }
-
-    /// It is such a job's, and reads this partition as a member of this consumer group.
-    pub fn reads(&mut self, kind: Kind, group: impl FnOnce() -> String, topic: &str, partition: i32) {
-        if self.is_recorded() {
-            self.rename(format!("{} {topic}", operation(kind)));
-            self.note(key::MESSAGING_GROUP, group());
-            self.note(key::MESSAGING_DESTINATION, topic.to_owned());
-            self.note(key::MESSAGING_PARTITION, partition.to_string());
         }
     }
 

@@ -52,9 +52,9 @@ async fn every_span_has_its_parent_links_and_attributes() {
     for scheduled in [call.context(), None, Some(unsampled), schedule.context(), call.context()] {
         links.add(scheduled);
     }
-    let fired = batch(Kind::Lane, "lane/0", 30, Duration::from_millis(250), &links);
-    let mut drained = batch(Kind::Drain, "drain/ksched.wheel.1/17", 30, Duration::ZERO, &links);
-    drained.reads(Kind::Drain, || "ksched.c".to_owned(), "ksched.wheel.1", 17);
+    let fired = batch(Kind::Lane, "lane/0", None, 30, Duration::from_millis(250), &links);
+    let source = Some(Source { group: "ksched.c", topic: "ksched.wheel.1", partition: 17 });
+    let drained = batch(Kind::Drain, "drain/ksched.wheel.1/17", source, 30, Duration::ZERO, &links);
     let taken_over = take_over(call.context(), "lane/0", Duration::from_secs(1));
     call.answered(14, "Kafka is away");
     let contexts = [&call, &append, &schedule, &fired].map(|span| span.context().unwrap());
@@ -68,7 +68,7 @@ async fn every_span_has_its_parent_links_and_attributes() {
     assert!(super::schedule("orders", None, None).context().is_none());
     assert!(super::append(None, 1).context().is_none());
     assert!(super::take_over(None, "lane/0", Duration::ZERO).context().is_none());
-    assert!(batch(Kind::Lane, "lane/0", 30, Duration::ZERO, &Links::default()).context().is_none());
+    assert!(batch(Kind::Lane, "lane/0", None, 30, Duration::ZERO, &Links::default()).context().is_none());
 
     let spans = received(&receiver, 6).await;
     let of = |name: &str| spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name}"));
@@ -123,7 +123,7 @@ async fn every_span_has_its_parent_links_and_attributes() {
 
     let mut many = Links::default();
     (0..1_000).for_each(|n: u64| many.add(Some(TraceContext { span_id: (n + 1).to_be_bytes(), ..theirs })));
-    let large = batch(Kind::Lane, "lane/1", 1_000, Duration::ZERO, &many).context().unwrap();
+    let large = batch(Kind::Lane, "lane/1", None, 1_000, Duration::ZERO, &many).context().unwrap();
     running.stop().await;
     let spans = receiver.spans();
     let large = spans.iter().find(|span| span.context == large).expect("what ended before the stop is sent");

@@ -141,7 +141,7 @@ impl<'a, L: Log + Clone> Firing<'a, L> {
         let (rejected, began_at) = (caution.rejected.take_if(is_there), Instant::now());
         let tried = self.try_fire(&batch, rejected.as_ref(), caution.count == 1, now);
         let (job, messages, took) = (&*self.control.name, batch.entries.len(), began_at.elapsed());
-        let mut span = traces::batch(Kind::Lane, job, messages, took, &self.links);
+        let mut span = traces::batch(Kind::Lane, job, None, messages, took, &self.links);
         let (trace_id, fired_in) = (span.trace_id().map(display), span.context());
         if let Err(error) = &tried {
             span.fail("unclean", error);

@@ -112,14 +112,18 @@ pub(super) fn slots(status: &Status) -> Table {
     };
     let all: Vec<_> = status.pending.iter().flat_map(filled).collect();
     let row = |(slot, width_ms): &(Slot, i64)| {
-        vec![plain(date(slot.starts_at_ms)), plain(span(*width_ms)), number(count(slot.records))]
+        vec![plain(instant(slot.starts_at_ms)), plain(span(*width_ms)), number(count(slot.records))]
     };
     let (rows, more) = rows(&all, ROWS_MANY, |_| true, |of| row(of));
     Table {
         caption: "Pending, by slot",
         head: &["Slot from", "Width", "Records"],
         rows,
-        empty: "Nothing is pending.",
+        empty: if status.pending.is_empty() {
+            "Not known: no coordinator tells."
+        } else {
+            "No slot holds any; what is due next is in the lanes."
+        },
         more,
     }
 }
@@ -287,6 +291,23 @@ mod tests {
         let status = Status { dead_letters: Some(vec![letter]), ..Status::default() };
         let html = dead_letters(&status).render().unwrap();
         assert!(!html.contains("<script") && html.contains("&#38; b"), "{html}");
+    }
+
+    #[test]
+    fn slots_that_hold_something_are_listed() {
+        let level = Level {
+            level: 1,
+            slot_width_ms: 10_000,
+            slots: [(0, 0), (10_000, 7)]
+                .map(|(starts_at_ms, records)| Slot { starts_at_ms, records })
+                .to_vec(),
+            overdue: 0,
+        };
+        let table = slots(&Status { pending: vec![level], ..Status::default() });
+        let cells: Vec<_> = table.rows.iter().flatten().map(|cell| &*cell.text).collect();
+        assert_eq!(cells, ["Jan 1 00:00:10", "10 s", "7"]);
+        // Not the same as nothing.
+        assert!(slots(&Status::default()).empty.starts_with("Not known"));
     }
 
     #[test]
