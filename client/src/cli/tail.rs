@@ -1,6 +1,11 @@
 //! `tail`: a topic's records as they come.
 
-use std::{convert::Infallible, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    ops::ControlFlow,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use clap::Args;
 use ksched_client::reader::{Received, Since, TopicReader, Until};
@@ -80,8 +85,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut left = arguments.count;
     let layout = Layout::of(output::width());
     let watched = Arc::clone(&log);
+    // By whoever comes first: records may be there at once.
+    let heading = Arc::new(Once::new());
+    let above = Arc::clone(&heading);
     let started = tokio::task::spawn_blocking(move || {
         TopicReader::start(log, &topic, since.clone(), Until::Stopped, move |received| {
+            above.call_once(|| head(format, layout));
             if print(&received, &since, format, layout).is_err() {
                 return ControlFlow::Break(());
             }
@@ -96,9 +105,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     });
     let started = patiently(&format!("no answer from Kafka at {address} yet"), started).await;
     let reader = started.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??;
-    if format == Format::Table {
-        output::note(&layout.row(HEADING));
-    }
+    heading.call_once(|| head(format, layout));
     let mut watch = std::pin::pin!(watch(watched, &arguments.topic, &address));
     while !reader.is_finished() {
         tokio::select! {
@@ -109,6 +116,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let stopped = tokio::task::spawn_blocking(move || reader.stop());
     Ok(stopped.await.map_err(|_| Failure::MayPass("the program is ending".to_owned()))??)
+}
+
+fn head(format: Format, layout: Layout) {
+    if format == Format::Table {
+        output::note(&layout.row(HEADING));
+    }
 }
 
 /// Tells when Kafka goes and comes: the reader waits for it without a word.
