@@ -2,7 +2,7 @@
 //! knows. The web page and `ksched-client` show the same facts by these rules.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -37,27 +37,29 @@ pub fn lanes(told: &[v1::GetActivityResponse]) -> BTreeMap<u32, &v1::LaneActivit
     freshest.into_iter().map(|(number, (_, lane))| (number, lane)).collect()
 }
 
+/// Offsets between position and end of each due lane that has any.
+pub fn lags(leader: &v1::GetActivityResponse) -> BTreeMap<u32, i64> {
+    let mut lags = BTreeMap::new();
+    for pending in leader.pending.iter().filter(|pending| pending.level == 0) {
+        *lags.entry(pending.lane).or_default() += pending.records;
+    }
+    lags
+}
+
 /// How many messages wait, which only the coordinator that makes jobs can tell. A lane's offsets between position and
 /// end are more than its messages, as it delivers in due order: what its holder knows to be done with is left out.
 pub fn pending(told: &[v1::GetActivityResponse]) -> Option<i64> {
     let leader = told.iter().find(|told| told.makes_jobs)?;
-    let offsets = |lane: Option<u32>| {
-        let of_lane = |pending: &&v1::PendingRecords| match lane {
-            Some(lane) => pending.level == 0 && pending.lane == lane,
-            None => pending.level != 0,
-        };
-        leader.pending.iter().filter(of_lane).map(|pending| pending.records).sum::<i64>()
-    };
-    let numbers: BTreeSet<u32> = leader.pending.iter().filter(|p| p.level == 0).map(|p| p.lane).collect();
+    let in_wheel: i64 = leader.pending.iter().filter(|p| p.level != 0).map(|p| p.records).sum();
     let active = lanes(told);
-    let waiting = |lane: u32| {
+    let waiting = |(lane, lag): (u32, i64)| {
         let figures = active.get(&lane).and_then(|active| active.figures.as_ref());
         let (held, beyond) = figures.map_or((0, 0), |figures| (figures.held, figures.settled_beyond));
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         // Told a little apart, the two may not fit: what is in memory waits for certain.
-        offsets(Some(lane)).saturating_sub(signed(beyond)).max(signed(held).min(offsets(Some(lane))))
+        lag.saturating_sub(signed(beyond)).max(signed(held).min(lag))
     };
-    Some(offsets(None) + numbers.into_iter().map(waiting).sum::<i64>())
+    Some(in_wheel + lags(leader).into_iter().map(waiting).sum::<i64>())
 }
 
 /// Each worker as the coordinator tells that heard it last.

@@ -53,19 +53,23 @@ pub fn span(ms: i64) -> String {
     }
 }
 
+/// `15:04:05`, UTC.
 pub fn clock(ms: i64) -> String {
-    Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.strftime("%H:%M:%S").to_string())
+    utc(ms, "%H:%M:%S")
 }
 
+/// `Nov 29 15:04`, UTC.
 pub fn date(ms: i64) -> String {
-    Timestamp::from_millisecond(ms)
-        .map_or_else(|_| String::new(), |at| at.strftime("%b %-d %H:%M").to_string())
+    utc(ms, "%b %-d %H:%M")
 }
 
-/// The same to the second.
+/// `Nov 29 15:04:05`, UTC.
 pub fn instant(ms: i64) -> String {
-    Timestamp::from_millisecond(ms)
-        .map_or_else(|_| String::new(), |at| at.strftime("%b %-d %H:%M:%S").to_string())
+    utc(ms, "%b %-d %H:%M:%S")
+}
+
+fn utc(ms: i64, pattern: &str) -> String {
+    Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.strftime(pattern).to_string())
 }
 
 #[cfg(test)]

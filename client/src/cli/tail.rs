@@ -8,7 +8,10 @@ use std::{
 };
 
 use clap::Args;
-use ksched_client::reader::{Received, Since, TopicReader, Until};
+use ksched_client::{
+    reader::{Received, Since, TopicReader, Until},
+    table::visible,
+};
 use ksched_core::message::Content;
 use ksched_kafka::{Error, Librdkafka, Log as _};
 use serde::Serialize;
@@ -271,7 +274,7 @@ pub(crate) fn preview(text: Option<&str>, most: usize) -> String {
     let Some(text) = text else { return "null".to_owned() };
     let fits = text.chars().nth(most).is_none();
     let shown = if fits { most } else { most - 1 };
-    let short = text.chars().take(shown).map(|c| if c.is_control() { '·' } else { c });
+    let short = text.chars().take(shown).map(visible);
     short.chain((!fits).then_some('…')).collect()
 }
 

@@ -190,17 +190,14 @@ impl View {
 
 fn lanes(answers: &Answers, number: u32, lease_ttl_ms: i64) -> Vec<Lane> {
     let active = activity::lanes(&answers.told);
-    let leader = answers.told.iter().find(|told| told.makes_jobs);
+    let lags = answers.told.iter().find(|told| told.makes_jobs).map(activity::lags);
     let lane_jobs = answers.jobs.iter().flatten().filter_map(|state| {
         let job = state.job.as_ref().filter(|job| job.kind() == v1::JobKind::Lane)?;
         Some((job.lane, name(&state.worker_name, &state.worker_id)))
     });
     let holders: BTreeMap<u32, String> = lane_jobs.collect();
     let lane = |lane: u32| {
-        let lag = leader.map(|told| {
-            let ours = told.pending.iter().filter(|pending| pending.level == 0 && pending.lane == lane);
-            ours.map(|pending| pending.records).sum()
-        });
+        let lag = lags.as_ref().map(|lags| lags.get(&lane).copied().unwrap_or(0));
         let active = active.get(&lane);
         let figures = active.and_then(|active| active.figures.as_ref());
         let next_due_ms = figures.and_then(|figures| figures.next_due_time.as_ref()).map(at_ms);

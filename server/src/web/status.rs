@@ -240,13 +240,10 @@ impl Status {
                 Level::of(level, width_ms, ahead, self.at_ms, of_level)
             })
             .collect();
-        let active = activity::lanes(sources.told);
+        let (active, lags) = (activity::lanes(sources.told), leader.map(activity::lags));
         self.lanes = (0..geometry.lanes)
             .map(|lane| {
-                let lag = leader.map(|_| {
-                    let ours = pending.iter().filter(|p| p.level == 0 && p.lane == u32::from(lane));
-                    ours.map(|pending| pending.records).sum()
-                });
+                let lag = lags.as_ref().map(|lags| lags.get(&u32::from(lane)).copied().unwrap_or(0));
                 let known = Lane { lane, lag, ..Lane::default() };
                 match active.get(&u32::from(lane)) {
                     Some(active) => known.with(active, self.at_ms, geometry.lease_ttl_ms),

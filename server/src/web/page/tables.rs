@@ -7,7 +7,7 @@ use ksched_core::{
 };
 use ksched_proto::activity::BEHIND_MS;
 
-use crate::web::status::{Job, Lane, Level, Slot, Status, Worker, WorkerState};
+use crate::web::status::{Job, Lane, Level, Status, Worker, WorkerState};
 
 /// Rows of tables that tell of single jobs and messages.
 const ROWS: usize = 12;
@@ -107,14 +107,18 @@ pub(super) fn workers(status: &Status) -> Table {
 pub(super) fn slots(status: &Status) -> Table {
     let filled = |level: &Level| {
         let width_ms = level.slot_width_ms;
-        let filled = level.slots.clone().into_iter().filter(|slot| slot.records > 0);
-        filled.map(move |slot| (slot, width_ms))
+        let filled = level.slots.iter().filter(|slot| slot.records > 0);
+        filled.map(move |slot| (*slot, width_ms)).collect::<Vec<_>>()
     };
     let all: Vec<_> = status.pending.iter().flat_map(filled).collect();
-    let row = |(slot, width_ms): &(Slot, i64)| {
-        vec![plain(instant(slot.starts_at_ms)), plain(span(*width_ms)), number(count(slot.records))]
-    };
-    let (rows, more) = rows(&all, ROWS_MANY, |_| true, |of| row(of));
+    let (rows, more) = rows(
+        &all,
+        ROWS_MANY,
+        |_| true,
+        |(slot, width_ms)| {
+            vec![plain(instant(slot.starts_at_ms)), plain(span(*width_ms)), number(count(slot.records))]
+        },
+    );
     Table {
         caption: "Pending, by slot",
         head: &["Slot from", "Width", "Records"],
@@ -275,7 +279,7 @@ fn lateness(quantiles: Option<Quantiles>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::status::DeadLetter;
+    use crate::web::status::{DeadLetter, Slot};
 
     #[test]
     fn what_users_wrote_is_text_and_not_markup() {
